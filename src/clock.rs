@@ -97,6 +97,38 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         self.0 - earlier.0
     }
+
+    /// The time from `earlier` until this moment, for what is counted in it.
+    pub(crate) fn back_to(self, earlier: Self) -> Lately {
+        Lately { after: earlier, until: self.furthest(Duration::ZERO) }
+    }
+
+    /// The latest moment to which a clock that is right puts something off for at most `longest`.
+    pub(crate) fn furthest(self, longest: Duration) -> Self {
+        self.plus(longest).plus(DISORDER)
+    }
+
+    /// The last `duration`, for what is counted in it.
+    pub(crate) fn last(self, duration: Duration) -> Lately {
+        self.back_to(self.minus(duration))
+    }
+}
+
+/// By how much the clocks of copies differ at most, and one goes back without it being noticed.
+const DISORDER: Duration = Duration::MINUTE;
+
+/// A stretch of time that ends now. What was written by a clock that was ahead, and has been set right since, lies in none:
+/// it would count until that time has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lately {
+    pub after: Timestamp,
+    pub until: Timestamp,
+}
+
+impl Lately {
+    pub(crate) fn contains(self, at: Timestamp) -> bool {
+        self.after < at && at <= self.until
+    }
 }
 
 /// A duration without the part that no moment has.
@@ -171,7 +203,7 @@ const LARGEST_OFFSET: Duration = Duration::seconds(30);
 
 /// By how many microseconds the system clock may be set back, and its time stands still instead: what was done later sorts
 /// later. After a larger step it was wrong before.
-const STANDS_STILL: i64 = 60_000_000;
+const STANDS_STILL: i64 = DISORDER.whole_seconds() * 1_000_000;
 
 /// The latest time of the system clock that was told.
 static LATEST: AtomicI64 = AtomicI64::new(i64::MIN);
@@ -324,6 +356,17 @@ fn steady(latest: &AtomicI64, own: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_clock_wrote_that_was_ahead_does_not_count_as_lately() {
+        let now = Clock::System.now();
+        let hour = now.last(Duration::HOUR);
+        for (minutes, counts) in
+            [(-61, false), (-60, false), (-59, true), (0, true), (1, true), (2, false), (600, false)]
+        {
+            assert_eq!(hour.contains(now.plus(Duration::minutes(minutes))), counts, "{minutes}");
+        }
+    }
 
     #[test]
     fn the_system_clock_stands_still_where_it_is_set_back_a_little() {

@@ -109,7 +109,7 @@ impl ClientUses {
     /// Takes what clients have read, if that began at least so long ago or is much; at most `limit` clients.
     pub(crate) fn take_reads(&self, age: Duration, limit: usize, now: Timestamp) -> Vec<(ClientId, Reads)> {
         let mut all = held(&self.reads);
-        let is_due = |reads: &Reads| now.since(reads.since) >= age || reads.is_much();
+        let is_due = |reads: &Reads| !now.last(age).contains(reads.since) || reads.is_much();
         let due: Vec<ClientId> =
             all.iter().filter(|(_, reads)| is_due(reads)).map(|(id, _)| id.clone()).take(limit).collect();
         due.into_iter().filter_map(|id| all.remove_entry(&id)).collect()

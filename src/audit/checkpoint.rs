@@ -16,7 +16,7 @@ use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 use super::folder::{CheckpointFolder, Whole, require_whole};
 use super::key::{self, LogKey, LogSigner};
 use super::store::{self, CheckpointRow};
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType};
@@ -186,15 +186,15 @@ pub(crate) async fn sign_due(
     key.refresh(cx).await?;
     while key::introduce(cx, key, whole, now).await? > 0 {}
     let every = cx.config.audit.checkpoint_every;
-    let before = now.minus(every);
-    let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
+    let lately = now.last(every);
+    let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, lately)?)).await?;
     let mut signed = 0;
     for some in grown.chunks(LOGS_A_TIME) {
         // Again: of many logs it takes a while.
         let whole = require_whole(cx, folder).await?;
         for tenant_id in some {
             // A recent refusal is not recorded again before the next interval.
-            if alarms.is_young(tenant_id, before) {
+            if alarms.is_young(tenant_id, lately) {
                 continue;
             }
             match sign_one(cx, (key, whole), tenant_id.clone(), now).await {
@@ -213,9 +213,9 @@ pub(crate) async fn sign_due(
 pub(crate) struct LogAlarms(Mutex<HashMap<String, Timestamp>>);
 
 impl LogAlarms {
-    fn is_young(&self, tenant_id: &str, before: Timestamp) -> bool {
+    fn is_young(&self, tenant_id: &str, lately: Lately) -> bool {
         let raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        raised.get(tenant_id).is_some_and(|at| *at > before)
+        raised.get(tenant_id).is_some_and(|at| lately.contains(*at))
     }
 
     fn raised(&self, tenant_id: String, now: Timestamp) {

@@ -11,7 +11,8 @@ use serde_json::json;
 use time::Duration;
 
 use super::folder::{CheckpointFolder, require_whole};
-use super::store::{self, CheckpointRow};
+use super::store::{self, CheckpointRow, PutOff};
+use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::text_enum;
 use crate::error::Error;
@@ -62,7 +63,7 @@ pub(crate) async fn deliver_due(
         Outside::Folder => CheckpointChannel::Folder,
     };
     let now = cx.clock.now();
-    let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
+    let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, put_off(now))?)).await?;
     let mut delivered = 0;
     for (place, tenant_id) in due.into_iter().enumerate() {
         if place.is_multiple_of(ASKED_AFTER)
@@ -77,7 +78,7 @@ pub(crate) async fn deliver_due(
             .store
             .write(move |tx| {
                 let Some(checkpoint) = store::latest_checkpoint(tx, &id)? else { return Ok(None) };
-                let claimed = store::claim_delivery(tx, &id, channel, checkpoint.size, lease_until, now)?;
+                let claimed = store::claim_delivery(tx, &id, channel, checkpoint.size, lease_until, put_off(now))?;
                 Ok(claimed.map(|attempts| (checkpoint, attempts)))
             })
             .await?;
@@ -106,6 +107,12 @@ pub(crate) async fn deliver_due(
             .await?;
     }
     Ok(delivered)
+}
+
+/// The times of the next attempt of what waits. None lies further ahead, unless by a clock that was.
+fn put_off(now: Timestamp) -> PutOff {
+    let [.., longest] = RETRIES;
+    PutOff { after: now, until: now.furthest(longest) }
 }
 
 fn retry_after(attempts: i32) -> Duration {

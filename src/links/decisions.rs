@@ -256,7 +256,7 @@ pub(super) fn require_room(
     per_hour: u32,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let caused = records::asked::asked_since(conn, by, mail::an_hour_before(now), per_hour.into())?;
+    let caused = records::asked::asked(conn, by, mail::within_the_hour(now), per_hour.into())?;
     mail::require_room(caused, per_hour, now)
 }
 

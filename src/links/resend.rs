@@ -51,7 +51,7 @@ pub(super) fn next_generation(
     // A recipient's links are counted, of whichever link they are: one transaction at a time.
     records::consultants::lock_for_change(tx, &known.consultant_id)?;
     let cool_down = mail::fresh_link(tx, limits, &known, now)?;
-    let Some(link) = records::links::raise_generation(tx, &change.id, &change.reach, now.minus(cool_down), now)? else {
+    let Some(link) = records::links::raise_generation(tx, &change.id, &change.reach, now.last(cool_down), now)? else {
         // A concurrent revocation or resend was first.
         still_open(tx, change)?;
         let wait = cool_down.whole_seconds() + 1;

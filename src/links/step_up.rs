@@ -88,7 +88,7 @@ pub(super) fn open_code(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<
 fn next_code_at(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<Option<Timestamp>, Error> {
     let an_hour = Duration::hours(1);
     let limit = i64::try_from(MAILS_AN_HOUR).map_err(Error::internal)?;
-    let asked = store::step_ups_since(conn, &link.id, now.minus(an_hour), limit)?;
+    let asked = store::step_ups(conn, &link.id, now.last(an_hour), limit)?;
     let untried: Vec<StepUpId> = asked.iter().filter(|one| one.tries == 0).map(|one| one.id.clone()).collect();
     let fates = mail::fates_of_codes(conn, &untried)?;
     let is_lost = |one: &&OtpChallenge| {

@@ -5,7 +5,7 @@
 
 use time::Duration;
 
-use super::limits::{an_hour_before, require_room};
+use super::limits::{require_room, within_the_hour};
 use super::store::{self, Job};
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -39,7 +39,7 @@ pub(crate) fn exchanged(
     if gone.is_empty() {
         return Ok(());
     }
-    let since = store::of_tenant_since(tx, Template::ContactsChanged, &before.id, an_hour_before(now), MOST_MAILS)?;
+    let since = store::of_tenant(tx, Template::ContactsChanged, &before.id, within_the_hour(now), MOST_MAILS)?;
     let mut caused: Vec<Timestamp> = since
         .into_iter()
         .filter(|mail| Exchange::of(&mail.dedup_key).is_some_and(|one| one.is_first && one.client.as_ref() == client))
@@ -61,7 +61,7 @@ pub(crate) fn exchanged(
 /// Who is told what must not be missed.
 pub(crate) fn told(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> Result<Vec<Contact>, Error> {
     let mut told = tenants::contacts(conn, tenant_id)?;
-    let left = store::of_tenant_since(conn, Template::ContactsChanged, tenant_id, now.minus(REMEMBERED), MOST_MAILS)?;
+    let left = store::of_tenant(conn, Template::ContactsChanged, tenant_id, now.last(REMEMBERED), MOST_MAILS)?;
     let mut former: Vec<Contact> = Vec::new();
     for email in left.into_iter().filter_map(|mail| mail.recipient) {
         let contact = Contact { name: email.clone(), email };

@@ -14,7 +14,7 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use time::Duration;
 
 use super::store::{self, Job};
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::config;
 use crate::context::Context;
 use crate::db::Conn;
@@ -102,11 +102,12 @@ impl Fresh {
 
     /// End of the wait; `None` if over. `fresh` holds the times of the hour's fresh links, newest first.
     fn until(self, mailed_at: Timestamp, fresh: &[Timestamp], now: Timestamp) -> Option<Timestamp> {
-        let newest = fresh.first().map_or(mailed_at, |newest| mailed_at.max(*newest));
-        let cooled = newest.plus(self.cool_down_after(fresh.len()));
+        let lately = now.last(HOUR.max(self.cool_down));
+        let newest = fresh.iter().copied().chain([mailed_at]).filter(|at| lately.contains(*at)).max();
+        let cooled = newest.map(|newest| newest.plus(self.cool_down_after(fresh.len())));
         let most = usize::try_from(self.per_hour).unwrap_or(usize::MAX);
-        let room = most.checked_sub(1).and_then(|last| fresh.get(last)).map_or(now, |oldest| oldest.plus(HOUR));
-        Some(cooled.max(room)).filter(|until| *until > now)
+        let room = most.checked_sub(1).and_then(|last| fresh.get(last)).map(|oldest| oldest.plus(HOUR));
+        cooled.max(room).filter(|until| *until > now)
     }
 }
 
@@ -126,7 +127,7 @@ fn rate_limited((key, detail): Limit, wait: i64) -> Error {
 /// `resend_cool_down` while the cool-down lasts, or when the hour's limit is reached; `rate_limited` when the
 /// recipient's limit is.
 pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Timestamp) -> Result<Duration, Error> {
-    let mails = store::link_mails_since(conn, link, now.minus(HOUR), i64::from(limits.per_recipient_hour))?;
+    let mails = store::link_mails(conn, link, now.last(HOUR), i64::from(limits.per_recipient_hour))?;
     let fresh = mails.iter().filter(|mail| mail.magic_link_id.as_ref() == Some(&link.id));
     let fresh = fresh.filter(|mail| mail.generation > Some(1)).map(|mail| mail.created_at).collect::<Vec<_>>();
     if let Some(until) = limits.until(link.resent_at.unwrap_or(link.created_at), &fresh, now) {
@@ -169,7 +170,7 @@ pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now:
     if store::OPENING.contains(&job.template) || is_warning {
         return Ok(false);
     }
-    store::was_mailed_often(conn, job, now.minus(HOUR), i64::from(per_hour))
+    store::was_mailed_often(conn, job, now.last(HOUR), i64::from(per_hour))
 }
 
 /// Refuses what the contacts of a tenant would be mailed about, where they had so many mails of its kind within the hour
@@ -184,9 +185,9 @@ pub(crate) fn require_room(caused: Vec<Timestamp>, per_hour: u32, now: Timestamp
     require_fewer(caused.into_iter().take(newest), per_hour, CONTACTS, now)
 }
 
-/// Since when mails to contacts count.
-pub(crate) fn an_hour_before(now: Timestamp) -> Timestamp {
-    now.minus(HOUR)
+/// When mails to contacts count.
+pub(crate) fn within_the_hour(now: Timestamp) -> Lately {
+    now.last(HOUR)
 }
 
 fn check(limiter: &DefaultKeyedRateLimiter<String>, caller: &String, limit: Limit) -> Result<(), Error> {
@@ -258,7 +259,7 @@ impl Limits {
     /// Whether the tenant was registered: so many invented ids have no more e-mails than one.
     async fn is_registered(&self, cx: &Context, tenant_id: &str, now: Timestamp) -> Result<bool, Error> {
         if let Some((registered, at)) = self.registered().get(tenant_id).copied()
-            && (registered || now.since(at) < RECOUNT)
+            && (registered || now.last(RECOUNT).contains(at))
         {
             return Ok(registered);
         }
@@ -278,17 +279,18 @@ impl Limits {
         let tenant = Arc::clone(self.tenants().entry(tenant_id.to_owned()).or_default());
         // The lock lets one caller read the count for all.
         let mut known = tenant.lock().await;
-        let room =
-            |day: &Day| day.number == number && day.count < self.tenant_day && now.since(day.counted_at) < RECOUNT;
+        let room = |day: &Day| {
+            day.number == number && day.count < self.tenant_day && now.last(RECOUNT).contains(day.counted_at)
+        };
         let mut today = if let Some(day) = known.filter(room) {
             day
         } else {
-            let midnight = now.minus(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
+            let today = now.last(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
             let tenant_id = tenant_id.to_owned();
             let mailed = cx.store.read(move |conn| {
                 Ok(match tenant_id.as_str() {
-                    UNREGISTERED => store::links_mailed_to_unregistered(conn, midnight)?,
-                    _ => store::links_mailed_since(conn, &tenant_id, midnight)?,
+                    UNREGISTERED => store::links_mailed_to_unregistered(conn, today)?,
+                    _ => store::links_mailed(conn, &tenant_id, today)?,
                 })
             });
             let mailed = mailed.await?;
@@ -316,7 +318,7 @@ impl Limits {
         // A locked counter is in use.
         self.tenants()
             .retain(|_, tenant| tenant.try_lock().map_or(true, |known| known.is_some_and(|known| known.number == day)));
-        self.registered().retain(|_, (_, at)| now.since(*at) < HOUR);
+        self.registered().retain(|_, (_, at)| now.last(HOUR).contains(*at));
     }
 
     fn tenants(&self) -> MutexGuard<'_, Days> {

@@ -44,8 +44,8 @@ mod wish;
 pub(crate) use contacts::{exchanged as contacts_exchanged, told as told_contacts};
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;
-pub(crate) use limits::{Fresh, Limits, an_hour_before, fresh_link, require_room};
-pub(crate) use outbox::{cancel_stale, step};
+pub(crate) use limits::{Fresh, Limits, fresh_link, require_room, within_the_hour};
+pub(crate) use outbox::{cancel_stale, make_due, step};
 
 /// Number of jobs that one transaction cancels.
 const CANCELLED_A_TIME: i64 = 500;

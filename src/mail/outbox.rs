@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::gathering::{Queued, gathered};
 use super::render::{self, AddressChange, Facts};
-use super::settling::{Sent, next, settle};
+use super::settling::{LONGEST_WAIT, Sent, next, settle};
 use super::store::{self, Attempt, Job};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -21,11 +21,11 @@ use crate::id::MailJobId;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
 use crate::mail_providers::provider::{Accepted, Mailbox, Outgoing, Provider, SendError};
-use crate::store::Tx;
+use crate::store::{Tx, Worker};
 use crate::telemetry::{SpanKind, TraceContext};
 use crate::tokens::{Act, LinkClaims};
 
-/// Stale jobs cancelled per step.
+/// Stale jobs cancelled per step, and jobs made due.
 const STALE_PER_STEP: i64 = 100;
 
 /// Longer than a provider's time-out: an expired lease belongs to a worker that died.
@@ -101,6 +101,29 @@ pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Err
     for id in stale {
         // One job per transaction: one that locked several could deadlock with a revocation that cancels them.
         cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now)?)).await?;
+    }
+    Ok(())
+}
+
+/// Makes due what a clock has put off that was ahead, and was set right since. What was being sent at that moment may be
+/// sent again.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn make_due(cx: &Context, now: Timestamp) -> Result<(), Error> {
+    let latest = store::Latest {
+        now: now.furthest(Duration::ZERO),
+        lease: now.furthest(LEASE),
+        attempt: now.furthest(LONGEST_WAIT * 2),
+    };
+    let put_off = cx.store.read(move |conn| Ok(store::put_off(conn, latest, STALE_PER_STEP)?)).await?;
+    for id in put_off {
+        cx.store
+            .write(move |tx| {
+                tx.wake(Worker::Mail);
+                Ok(store::make_due(tx, &id, now)?)
+            })
+            .await?;
     }
     Ok(())
 }

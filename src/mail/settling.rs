@@ -17,7 +17,7 @@ use crate::store::Tx;
 const MAX_ATTEMPTS: i32 = 30;
 
 const FIRST_WAIT: Duration = Duration::seconds(2);
-const LONGEST_WAIT: Duration = Duration::hours(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::hours(1);
 
 /// A claimed job, and what became of it.
 pub(super) struct Sent {

@@ -1,6 +1,7 @@
 //! Mail jobs at rest.
 
 mod counts;
+mod put_off;
 mod reports;
 mod settled;
 mod turns;
@@ -24,9 +25,9 @@ use crate::records::{open_grants, scan_end, within};
 use crate::telemetry::TraceContext;
 
 pub(super) use counts::{
-    OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, of_tenant_since, queued_with,
-    was_mailed_often,
+    OPENING, link_mails, links_mailed, links_mailed_to_unregistered, of_tenant, queued_with, was_mailed_often,
 };
+pub(super) use put_off::{Latest, make_due, put_off};
 pub(crate) use reports::MailRecord;
 pub(super) use reports::{Sent, about_link, find_sent, find_sent_by_message, reported};
 pub(super) use settled::{Attempt, settle, settle_accepted};

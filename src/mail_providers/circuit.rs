@@ -18,6 +18,9 @@ const FAILURES: u32 = 20;
 const FIRST_PAUSE: Duration = Duration::seconds(30);
 const LONGEST_PAUSE: Duration = Duration::minutes(5);
 
+/// Longest pause that a provider may ask for.
+const LONGEST_ASKED: Duration = Duration::hours(1);
+
 /// Time-out of a probe.
 const PROBE: Duration = Duration::seconds(60);
 
@@ -43,16 +46,15 @@ struct Circuit {
 impl Circuit {
     /// Whether an e-mail may be sent now. In the half-open state this takes the one probe.
     fn admit(&mut self, now: Timestamp) -> bool {
-        let Some(open_until) = self.open_until else { return true };
-        if open_until > now || self.probe_until.is_some_and(|until| until > now) {
-            return false;
+        let admits = self.might_admit(now);
+        if admits && self.open_until.is_some() {
+            self.probe_until = Some(now.plus(PROBE));
         }
-        self.probe_until = Some(now.plus(PROBE));
-        true
+        admits
     }
 
     fn might_admit(&self, now: Timestamp) -> bool {
-        self.open_until.is_none_or(|until| until <= now) && self.probe_until.is_none_or(|until| until <= now)
+        !is_ahead(self.open_until, LONGEST_ASKED, now) && !is_ahead(self.probe_until, PROBE, now)
     }
 
     /// Counts a failure; returns how long the circuit is open, if this opened it.
@@ -60,7 +62,7 @@ impl Circuit {
         self.failures = self.failures.saturating_add(1);
         let probed = self.probe_until.take().is_some();
         // Attempts that were running when it opened do not count again.
-        if self.open_until.is_some_and(|until| until > now) || (self.failures < FAILURES && !probed) {
+        if is_ahead(self.open_until, LONGEST_ASKED, now) || (self.failures < FAILURES && !probed) {
             return None;
         }
         let pause = (FIRST_PAUSE * 2_i32.saturating_pow(self.openings.min(8))).min(LONGEST_PAUSE).max(asked);
@@ -68,6 +70,12 @@ impl Circuit {
         self.open_until = Some(now.plus(pause));
         Some(pause)
     }
+}
+
+/// Whether the end of a pause, or of a probe, is still to come. One that is further ahead than the longest is of a clock
+/// that was ahead.
+fn is_ahead(end: Option<Timestamp>, longest: Duration, now: Timestamp) -> bool {
+    end.is_some_and(|end| now < end && end <= now.furthest(longest))
 }
 
 impl Guarded {
@@ -89,9 +97,7 @@ impl Guarded {
                 *circuit = Circuit::default();
                 return true;
             }
-            Some(SendError::Throttled(wait)) => {
-                Duration::try_from(*wait).unwrap_or(LONGEST_PAUSE).min(Duration::hours(1))
-            }
+            Some(SendError::Throttled(wait)) => Duration::try_from(*wait).unwrap_or(LONGEST_PAUSE).min(LONGEST_ASKED),
             Some(_) => Duration::ZERO,
         };
         if let Some(pause) = circuit.failed(asked, now) {
@@ -176,5 +182,7 @@ mod tests {
         let now = Clock::System.now();
         let mut circuit = Circuit { failures: FAILURES, ..Circuit::default() };
         assert_eq!(circuit.failed(Duration::minutes(20), now), Some(Duration::minutes(20)));
+        assert!(!circuit.might_admit(now.plus(Duration::minutes(19))));
+        assert!(circuit.might_admit(now.minus(Duration::hours(2))), "the clock was ahead, and was set right");
     }
 }

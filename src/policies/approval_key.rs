@@ -255,8 +255,8 @@ async fn change(
             // Of more than can be told, those who heard first: nobody pushes them out by changing contacts.
             told.drain(..told.len().saturating_sub(MAX_TOLD));
             told.splice(0..0, contacts);
-            let since = mail::an_hour_before(now);
-            let changed = keys::changed_since(tx, (&tenant_id, client_id.as_ref()), since, per_hour.into())?;
+            let lately = mail::within_the_hour(now);
+            let changed = keys::changed(tx, (&tenant_id, client_id.as_ref()), lately, per_hour.into())?;
             mail::require_room(changed, per_hour, now)?;
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {

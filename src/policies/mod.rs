@@ -281,11 +281,11 @@ pub(crate) async fn save(
             let loosens = rules.loosens(&rules_before);
             if loosens {
                 let per_hour = config.limits.mails_per_recipient_hour;
-                let since = mail::an_hour_before(now);
+                let lately = mail::within_the_hour(now);
                 let by = (&*tenant_id, client_id.as_ref());
                 // No more of them are looked at: who loosens and tightens in turns makes two for each mail.
                 let limit = i64::from(per_hour).saturating_mul(4);
-                let changes = policies::changed_since(tx, by, since, limit)?;
+                let changes = policies::changed(tx, by, lately, limit)?;
                 mail::require_room(notices::loosening(tx, &tenant_id, changes)?, per_hour, now)?;
                 notices::policy_loosened(tx, &tenant, seq, now)?;
             }

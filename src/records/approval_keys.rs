@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::db::schema::tenant_approval_keys as keys;
 use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, PublicKey};
@@ -192,14 +192,16 @@ pub(crate) fn cancel(
 }
 
 /// When a client, or the operator at the command line, changed a tenant's key since a time, newest first.
-pub(crate) fn changed_since(
+pub(crate) fn changed(
     conn: &mut Conn,
     (tenant_id, client_id): (&str, Option<&ClientId>),
-    since: Timestamp,
+    lately: Lately,
     limit: i64,
 ) -> QueryResult<Vec<Timestamp>> {
-    let query =
-        keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(keys::created_at.gt(since)).into_boxed::<Backend>();
+    let query = keys::table
+        .filter(keys::tenant_id.eq(tenant_id))
+        .filter(keys::created_at.gt(lately.after).and(keys::created_at.le(lately.until)))
+        .into_boxed::<Backend>();
     let query = match client_id {
         Some(client_id) => query.filter(keys::client_id.eq(client_id)),
         None => query.filter(keys::client_id.is_null()),

@@ -2,21 +2,21 @@
 
 use diesel::prelude::*;
 
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::db::schema::{extension_requests as extensions, link_requests as requests, magic_links as links};
 use crate::db::{Backend, Conn};
 use crate::id::{ClientId, ExtensionId, LinkId};
 
-/// When a client, or the operator at the command line, asked the contacts of a tenant since a time, newest first.
-pub(crate) fn asked_since(
+/// When a client, or the operator at the command line, asked the contacts of a tenant lately, newest first.
+pub(crate) fn asked(
     conn: &mut Conn,
     (tenant_id, client_id): (&str, Option<&ClientId>),
-    since: Timestamp,
+    lately: Lately,
     limit: i64,
 ) -> QueryResult<Vec<Timestamp>> {
     let for_links = requests::table
-        .filter(requests::id.gt(LinkId::first_at(since)))
-        .filter(requests::created_at.gt(since))
+        .filter(requests::id.gt(LinkId::first_at(lately.after)))
+        .filter(requests::created_at.gt(lately.after).and(requests::created_at.le(lately.until)))
         .filter(requests::tenant_id.eq(tenant_id))
         .into_boxed::<Backend>();
     let for_links = match client_id {
@@ -25,8 +25,8 @@ pub(crate) fn asked_since(
     };
     let of_tenant = links::table.filter(links::id.eq(extensions::magic_link_id)).filter(links::tenant_id.eq(tenant_id));
     let for_extensions = extensions::table
-        .filter(extensions::id.gt(ExtensionId::first_at(since)))
-        .filter(extensions::created_at.gt(since))
+        .filter(extensions::id.gt(ExtensionId::first_at(lately.after)))
+        .filter(extensions::created_at.gt(lately.after).and(extensions::created_at.le(lately.until)))
         .filter(diesel::dsl::exists(of_tenant))
         .into_boxed::<Backend>();
     let for_extensions = match client_id {

@@ -8,7 +8,7 @@ use time::Duration;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::db::schema::{
     consultants, link_devices as devices, link_keys, magic_links as links, revocations as orders, sessions,
     status_lists,
@@ -215,16 +215,18 @@ pub(crate) fn raise_generation(
     conn: &mut Conn,
     id: &LinkId,
     reach: &Reach,
-    mailed_before: Timestamp,
+    cooling: Lately,
     now: Timestamp,
 ) -> QueryResult<Option<Link>> {
-    let never_resent = links::resent_at.is_null().and(links::created_at.le(mailed_before));
+    let never_resent = links::resent_at.is_null();
+    let is_issued_before = links::created_at.le(cooling.after).or(links::created_at.gt(cooling.until));
+    let is_resent_before = links::resent_at.le(cooling.after).or(links::resent_at.gt(cooling.until));
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
         .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(now))
-        .filter(links::resent_at.le(mailed_before).assume_not_null().or(never_resent))
+        .filter(is_resent_before.assume_not_null().or(never_resent.and(is_issued_before)))
         .set(next_generation!(now))
         .returning(links::all_columns)
         .get_result(conn)

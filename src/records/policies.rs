@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::db::schema::tenant_policies as policies;
 use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, Policy};
@@ -75,15 +75,15 @@ pub(crate) fn insert(conn: &mut Conn, row: &PolicyRow) -> QueryResult<usize> {
 }
 
 /// Changes of a tenant's policy by a client, or by the operator at the command line, since a time, newest first.
-pub(crate) fn changed_since(
+pub(crate) fn changed(
     conn: &mut Conn,
     (tenant_id, client_id): (&str, Option<&ClientId>),
-    since: Timestamp,
+    lately: Lately,
     limit: i64,
 ) -> QueryResult<Vec<(i64, Timestamp)>> {
     let query = policies::table
         .filter(policies::tenant_id.eq(tenant_id))
-        .filter(policies::created_at.gt(since))
+        .filter(policies::created_at.gt(lately.after).and(policies::created_at.le(lately.until)))
         .into_boxed::<Backend>();
     let query = match client_id {
         Some(client_id) => query.filter(policies::client_id.eq(client_id)),

@@ -29,6 +29,10 @@ use crate::telemetry::TraceContext;
 /// Bytes that a peer must take within the time-out of a write.
 const PROGRESS: usize = 32 * 1024;
 
+/// Bytes that are read before others have their turn. actix reads as long as there is something to read, and keeps a
+/// buffer of that size for the rest of the connection.
+const TURN: usize = 16 * 1024;
+
 /// Time that a head has from its first byte to its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -93,6 +97,7 @@ impl Connections {
             answered_early: false,
             has_written: false,
             read_put_off: false,
+            read_in_turn: 0,
             look,
             sampler: self.sampler.clone(),
             place,
@@ -140,6 +145,8 @@ pub(super) struct Connection {
     has_written: bool,
     /// Whether there is something to read that was put off.
     read_put_off: bool,
+    /// Bytes that were read since others had their turn.
+    read_in_turn: usize,
     /// Wakes the connection's task to look at the time.
     look: Pin<Box<Sleep>>,
     sampler: Data<Sampler>,
@@ -262,6 +269,11 @@ impl AsyncRead for Connection {
         if self.place.must_go(context.waker()) {
             return Poll::Ready(Ok(()));
         }
+        if self.read_in_turn >= TURN {
+            self.read_in_turn = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let is_next = !self.next.is_empty();
         if is_next {
@@ -270,6 +282,7 @@ impl AsyncRead for Connection {
         } else {
             match Pin::new(&mut self.stream).poll_read(context, buffer) {
                 Poll::Pending => {
+                    self.read_in_turn = 0;
                     let waiting = self.wait(context);
                     // The end, as actix sees it, of a peer whose head never came.
                     return if self.refused.is_some() { Poll::Ready(Ok(())) } else { waiting };
@@ -311,6 +324,7 @@ impl AsyncRead for Connection {
             self.next.advance(length);
         }
         buffer.set_filled(before + length);
+        self.read_in_turn += length;
         Poll::Ready(Ok(()))
     }
 }

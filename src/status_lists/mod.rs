@@ -140,7 +140,7 @@ async fn signed_at(
     let mut lists = cache.0.lock().await;
     let known = lists.get(&list).cloned();
     let young = |signed: &Signed| {
-        signed.epochs.of_keys().covers(epochs.of_keys()) && now.since(signed.at) < Duration::seconds(TTL_SECONDS)
+        signed.epochs.of_keys().covers(epochs.of_keys()) && now.last(Duration::seconds(TTL_SECONDS)).contains(signed.at)
     };
     let current = |signed: &Signed| signed.epochs.cover(&epochs) && signed.until.is_none_or(|until| now < until);
     if let Some(known) = known.as_ref().filter(|known| young(known) && current(known)) {

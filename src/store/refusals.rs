@@ -59,7 +59,7 @@ impl RefusalCounts {
                 continue;
             };
             let counted = counts.entry(key.clone()).or_insert_with(|| Counted::from(now));
-            if now.since(counted.since) >= MINUTE {
+            if !now.last(MINUTE).contains(counted.since) {
                 let before = std::mem::replace(counted, Counted::from(now));
                 admission.take_rest(&key, before, now);
             }
@@ -80,7 +80,7 @@ impl RefusalCounts {
     pub(super) fn take(&self, age: Duration, now: Timestamp) -> Admission<'_> {
         let mut admission = Admission { counts: self, events: Vec::new(), taken: Vec::new() };
         let mut counts = self.counts();
-        for (key, counted) in counts.extract_if(|_, counted| now.since(counted.since) >= age) {
+        for (key, counted) in counts.extract_if(|_, counted| !now.last(age).contains(counted.since)) {
             admission.take_rest(&key, counted, now);
         }
         admission

@@ -50,7 +50,7 @@ pub use caep::SetMessage;
 pub use manage::{RetriedWebhookDeliveries, RetryWebhookDeliveries};
 pub(crate) use manage::{change, create, delete, retry, rotate_secret, seal_secrets_again, test};
 pub use message::WebhookMessage;
-pub(crate) use outbox::{cancel_queued, deliver, maintain, ready};
+pub(crate) use outbox::{cancel_queued, deliver, maintain, make_due, ready};
 pub(crate) use owner::{follow, let_go, listen_again};
 pub(crate) use queue::{enqueue, fan_out};
 pub(crate) use read::{deliveries, list, read};

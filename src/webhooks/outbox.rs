@@ -235,6 +235,21 @@ pub(crate) async fn cancel_queued(cx: &Context) -> Result<usize, Error> {
     }
 }
 
+/// Makes due what a clock has put off that was ahead, and was set right since. What was being sent at that moment may be
+/// sent again.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn make_due(cx: &Context, now: Timestamp) -> Result<(), Error> {
+    // Twice: the wait has its jitter.
+    let latest = (now.furthest(Duration::ZERO), now.furthest(LEASE), now.furthest(LONGEST_ASKED * 2));
+    let put_off = cx.store.read(move |conn| Ok(store::put_off(conn, latest, PER_STEP)?)).await?;
+    if !put_off.is_empty() {
+        cx.store.write_large(move |tx| Ok(store::make_due(tx, &put_off, now)?)).await?;
+    }
+    Ok(())
+}
+
 /// Maintenance: cancels messages that will not be sent, and deletes old messages, secrets and endpoints.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 
 use super::Job;
-use crate::clock::Timestamp;
+use crate::clock::{Lately, Timestamp};
 use crate::db::Conn;
 use crate::db::schema::{mail_jobs as jobs, tenants};
 use crate::domain::Template;
@@ -30,16 +30,16 @@ pub(in crate::mail) struct LinkMail {
 }
 
 /// The mails with links of the same tenant to the same consultant that were queued since a time, newest first.
-pub(in crate::mail) fn link_mails_since(
+pub(in crate::mail) fn link_mails(
     conn: &mut Conn,
     link: &Link,
-    since: Timestamp,
+    lately: Lately,
     limit: i64,
 ) -> QueryResult<Vec<LinkMail>> {
     jobs::table
         .filter(jobs::consultant_id.eq(&link.consultant_id).and(jobs::tenant_id.eq(&link.tenant_id)))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
+        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
         .filter(jobs::template.eq(Template::MagicLink))
         .order(jobs::id.desc())
         .limit(limit)
@@ -49,11 +49,11 @@ pub(in crate::mail) fn link_mails_since(
 
 /// Whether somebody was sent so many notices of the same tenant since a time; `job` is not counted. A consultant has those
 /// without an address of their own.
-pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Timestamp, limit: i64) -> QueryResult<bool> {
+pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, lately: Lately, limit: i64) -> QueryResult<bool> {
     let sent = jobs::table
         .filter(jobs::tenant_id.eq(&job.tenant_id))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
+        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
         .filter(jobs::id.ne(&job.id))
         .filter(jobs::attempts.gt(0))
         .order(jobs::id.asc())
@@ -85,17 +85,17 @@ pub(in crate::mail) struct ToContact {
 }
 
 /// Mails of a template for a tenant since a time, the oldest first.
-pub(in crate::mail) fn of_tenant_since(
+pub(in crate::mail) fn of_tenant(
     conn: &mut Conn,
     template: Template,
     tenant_id: &str,
-    since: Timestamp,
+    lately: Lately,
     limit: i64,
 ) -> QueryResult<Vec<ToContact>> {
     jobs::table
         .filter(jobs::tenant_id.eq(tenant_id))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
+        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
         .filter(jobs::template.eq(template))
         .order(jobs::id.asc())
         .limit(limit)
@@ -104,10 +104,10 @@ pub(in crate::mail) fn of_tenant_since(
 }
 
 /// Number of links mailed since a time for all tenants that were never registered.
-pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, since: Timestamp) -> QueryResult<i64> {
+pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, lately: Lately) -> QueryResult<i64> {
     jobs::table
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
+        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
         .filter(jobs::template.eq(Template::MagicLink))
         .filter(not(exists(tenants::table.filter(tenants::id.eq(jobs::tenant_id)))))
         .count()
@@ -115,11 +115,11 @@ pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, since: Time
 }
 
 /// Number of links mailed for a tenant since a time.
-pub(in crate::mail) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timestamp) -> QueryResult<i64> {
+pub(in crate::mail) fn links_mailed(conn: &mut Conn, tenant_id: &str, lately: Lately) -> QueryResult<i64> {
     jobs::table
         .filter(jobs::tenant_id.eq(tenant_id))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
+        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
         .filter(jobs::template.eq(Template::MagicLink))
         .count()
         .get_result(conn)

@@ -245,6 +245,37 @@ pub(in crate::webhooks) fn settle(
     Ok(true)
 }
 
+/// Unsettled messages that are put off for longer than any is, or leased, and those that were queued or tried in what is now
+/// the future: by a clock that was ahead, and has been set right since.
+pub(in crate::webhooks) fn put_off(
+    conn: &mut Conn,
+    (now, lease, attempt): (Timestamp, Timestamp, Timestamp),
+    limit: usize,
+) -> QueryResult<Vec<MessageId>> {
+    let was_ahead = deliveries::created_at.gt(now).or(deliveries::last_attempt_at.gt(now).assume_not_null());
+    deliveries::table
+        .filter(deliveries::finished_at.is_null())
+        .filter(
+            deliveries::next_attempt_at
+                .gt(attempt)
+                .or(deliveries::lease_until.gt(lease).assume_not_null())
+                .or(was_ahead.and(deliveries::next_attempt_at.gt(now))),
+        )
+        .order(deliveries::id.asc())
+        .limit(rows(limit))
+        .select(deliveries::id)
+        .load(conn)
+}
+
+/// Makes unsettled messages due.
+pub(in crate::webhooks) fn make_due(conn: &mut Conn, ids: &[MessageId], now: Timestamp) -> QueryResult<usize> {
+    diesel::update(deliveries::table)
+        .filter(deliveries::id.eq_any(ids))
+        .filter(deliveries::finished_at.is_null())
+        .set((deliveries::next_attempt_at.eq(now), deliveries::lease_until.eq(None::<Timestamp>)))
+        .execute(conn)
+}
+
 /// Queues messages again that were given up or cancelled, one or the oldest; returns how many.
 pub(in crate::webhooks) fn retry(
     conn: &mut Conn,

@@ -7,7 +7,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Database, Process, Settings, Sql, World, apply, eventually, folder, on_both_databases};
+use crate::support::{
+    Api, Database, Process, Settings, Sql, World, apply, eventually, folder, on_both_databases, stored,
+};
 
 const LISTENS: (&str, &str) = ("MAGIC_LINK_METRICS_LISTEN", "127.0.0.1:0");
 
@@ -104,9 +106,12 @@ async fn mails_are_counted_by_provider_and_outcome_and_the_oldest_tells_its_age(
     let mut sql = Sql::of(world);
     let open = "FROM mail_jobs WHERE finished_at IS NULL";
     eventually("the mails are settled", async || (sql.count(open) == 0).then_some(())).await;
-    let old = "UPDATE mail_jobs SET finished_at = NULL, attempts = 1, state = 'queued', next_attempt_at = '2999-01-01 00:00:00',
-        created_at = '2020-01-01 00:00:00' WHERE template = 'access_issued'";
-    sql.run(old).unwrap();
+    let later = stored(world.clock.now().plus(time::Duration::HOUR));
+    let old = format!(
+        "UPDATE mail_jobs SET finished_at = NULL, attempts = 1, state = 'queued', next_attempt_at = '{later}', \
+         created_at = '2020-01-01 00:00:00' WHERE template = 'access_issued'"
+    );
+    sql.run(&old).unwrap();
     eventually("its age is told", async || {
         (value(&metrics(&process).await, "magic_link_outbox_oldest_seconds") > Some(100_000_000.0)).then_some(())
     })
@@ -223,7 +228,11 @@ async fn checkpoints_that_do_not_leave_are_seen(world: &World) {
         Some(())
     })
     .await;
-    Sql::of(world).run("UPDATE checkpoint_deliveries SET last_error = 'no room', size = size - 1, next_attempt_at = '2999-01-01 00:00:00'").unwrap();
+    let later = stored(world.clock.now().plus(time::Duration::minutes(20)));
+    let failing = format!(
+        "UPDATE checkpoint_deliveries SET last_error = 'no room', size = size - 1, next_attempt_at = '{later}'"
+    );
+    Sql::of(world).run(&failing).unwrap();
     eventually("it is seen", async || {
         (value(&metrics(&process).await, "magic_link_checkpoints_failing{channel=\"folder\"}") > Some(0.0))
             .then_some(())

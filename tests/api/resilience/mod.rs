@@ -3,6 +3,7 @@
 mod approval_races;
 mod bounds;
 mod change_races;
+mod clock_ahead;
 mod clock_behind;
 mod clocks;
 mod connections;

@@ -104,16 +104,24 @@ pub async fn eventually<T>(what: &str, mut ready: impl AsyncFnMut() -> Option<T>
     }
 }
 
+/// A moment as both databases keep it.
+pub fn stored(at: magic_link::clock::Timestamp) -> String {
+    at.to_string().replace('T', " ").trim_end_matches('Z').to_owned()
+}
+
 /// From now on no mail of those that wait leaves, and none is on its way: what was tried is not taken for told.
 pub async fn hold_mails(world: &World) {
     let mut sql = Sql::of(world);
-    let hold = "UPDATE mail_jobs SET next_attempt_at = '2100-01-01 00:00:00' \
-                WHERE finished_at IS NULL AND lease_until IS NULL";
-    let due = "FROM mail_jobs WHERE finished_at IS NULL \
-               AND (lease_until IS NOT NULL OR next_attempt_at < '2100-01-01 00:00:00')";
+    // Longer than any test takes, and no longer than a mail may be put off.
+    let later = stored(world.clock.now().plus(time::Duration::HOUR));
+    let hold =
+        format!("UPDATE mail_jobs SET next_attempt_at = '{later}' WHERE finished_at IS NULL AND lease_until IS NULL");
+    let due = format!(
+        "FROM mail_jobs WHERE finished_at IS NULL AND (lease_until IS NOT NULL OR next_attempt_at < '{later}')"
+    );
     eventually("nothing is on its way", async || {
-        sql.run(hold).expect("rows of the service");
-        (sql.count(due) == 0).then_some(())
+        sql.run(&hold).expect("rows of the service");
+        (sql.count(&due) == 0).then_some(())
     })
     .await;
     // What the worker had read before that is claimed in vain.
