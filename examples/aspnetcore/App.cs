@@ -43,12 +43,12 @@ pages.MapGet("/employees/{id}", async (HttpContext context, string id) =>
 
 pages.MapPost("/employees/{id}", async (HttpContext context, string id) =>
 {
-    var form = await context.Request.ReadFormAsync();
+    var fields = await context.Fields("bank_account", "salary");
     await changing.WaitAsync();
     try
     {
         var employee = Find(id);
-        var wanted = employee with { BankAccount = form["bank_account"].ToString(), Salary = form["salary"].ToString() };
+        var wanted = employee with { BankAccount = fields[0], Salary = fields[1] };
         Change[] all = [new("bank_account", employee.BankAccount, wanted.BankAccount), new("salary", employee.Salary, wanted.Salary)];
         var changes = all.Where(one => one.Before != one.After).ToArray();
         if (changes.Length > 0)

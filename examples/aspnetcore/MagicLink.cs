@@ -71,6 +71,14 @@ public static class MagicLinkDefaults
     public static Visitor Visitor(this HttpContext context) => context.Items[typeof(Visitor)] as Visitor ?? throw Stop.Ended();
 }
 
+    /// <summary>The fields of a form, each of them sent once. A body of another type has none.</summary>
+    public static async Task<string[]> Fields(this HttpContext context, params string[] names)
+    {
+        if (!context.Request.HasFormContentType) throw Stop.Unreadable(415);
+        var form = await context.Request.ReadFormAsync();
+        return [.. names.Select(name => form[name] is [{ } text] ? text : throw Stop.Unreadable(400))];
+    }
+
 public sealed record Person(string Id, string Name);
 public sealed record Change(string Field, string Before, string After);
 public sealed record Act(string Kind, string Action, string ResourceType, string ResourceId, string? PrincipalId = null, string? Category = null, Change[]? Changes = null)
@@ -439,9 +447,9 @@ public sealed class Guard : BackgroundService
     internal async Task<IResult> Answer(HttpContext context, string tenant)
     {
         OwnForm(context);
-        var (root, session, form) = (Root(tenant), Arrival(context, tenant), await context.Request.ReadFormAsync());
-        var yes = form["answer"] == "yes";
-        if (form["question"] != session.Question || session.Key is not null && !yes) throw Stop.Superseded();
+        var fields = await context.Fields("question", "answer");
+        var (root, session, yes) = (Root(tenant), Arrival(context, tenant), fields[1] == "yes");
+        if (fields[0] != session.Question || session.Key is not null && !yes) throw Stop.Superseded();
         if (!yes)
         {
             if (!arrivals.TryRemove(context.Request.Cookies["portal_arrival"]!, out _)) throw Stop.Superseded();

@@ -1,6 +1,6 @@
 /** A make-believe portal behind the guard. All data is invented, and gone on restart. */
 import express, { type Response } from 'express';
-import { MagicLink, Stop, escape, page } from './magic-link.js';
+import { MagicLink, Stop, escape, page, unreadable } from './magic-link.js';
 
 const { PORTAL_CLOUD_KEY: key, PORTAL_LISTEN: listen = '127.0.0.1:8081', PORTAL_SERVICE_URL: service = 'http://127.0.0.1:8080',
   PORTAL_PUBLIC_URL: publicUrl = 'http://127.0.0.1:8081', PORTAL_WEBHOOK_SECRET: webhookSecret } = process.env;
@@ -40,9 +40,11 @@ pages.post('/employees/:id', express.urlencoded({ extended: false }), async ({ p
   response.redirect(303, id);
 });
 
-async function edit(response: Response, id: string, form: Record<string, unknown>) {
+async function edit(response: Response, id: string, form: Record<string, unknown> = {}) {
   const employee = find(id), names = ['bank_account', 'salary'] as const;
-  const changed = names.map((field) => ({ field, before: employee[field], after: String(form[field]) })).filter(({ before, after }) => before !== after);
+  const wanted = names.map((field) => ({ field, before: employee[field], after: form[field] }));
+  const changed = wanted.filter((one): one is typeof one & { after: string } => one.before !== one.after);
+  if (changed.some(({ after }) => typeof after !== 'string')) throw unreadable();   // missing, sent twice, or no form at all
   if (changed.length === 0) return;
   const category = changed.some(({ field }) => field === 'bank_account') ? 'bank_account' : undefined;
   await guard.visitor(response).report('employees',

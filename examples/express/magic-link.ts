@@ -39,6 +39,7 @@ const unknown = () => new Stop(503, 'unavailable', 'Access cannot be checked rig
 const unrecorded = () => new Stop(503, 'unavailable', 'This could not be recorded', 'Nothing happens without a record, so nothing happened. Try again in a moment.');
 const unrecordable = (code: string) => new Stop(422, 'refused', 'This cannot be recorded', `Nothing happens without a record, so nothing happened. The service refuses what it would say (${code}), and will refuse the same again.`);
 const elsewhere = () => new Stop(403, 'refused', 'This form was sent from another site', 'Nothing was changed.');
+export const unreadable = (status = 400) => new Stop(status, 'refused', 'This request cannot be read', 'Go back, reload the page and try again.');
 const superseded = () => new Stop(403, 'refused', 'This question is not open any more', 'Nobody was signed in. Use the link in your mail again.');
 
 const random = () => randomBytes(32).toString('hex');
@@ -443,7 +444,7 @@ export class MagicLink {
   private unexpected(error: unknown, request: Request, response: Response): Stop {
     response.set('Referrer-Policy', 'no-referrer');     // it may be the address of the callback
     const { status } = Object(error) as { status?: unknown };
-    if (typeof status === 'number' && status >= 400 && status < 500) return new Stop(status, 'refused', 'This request cannot be read', 'Go back, reload the page and try again.');
+    if (typeof status === 'number' && status >= 400 && status < 500) return unreadable(status);
     this.log(`${request.method} failed: ${error instanceof Error ? error.stack : String(error)}`);
     return new Stop(500, 'unavailable', 'Something went wrong here', 'It was noted. Go back and look whether it was done before you try again.');
   }
