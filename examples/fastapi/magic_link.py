@@ -44,6 +44,7 @@ UNKNOWN = (503, "unavailable", "Access cannot be checked right now", "Nobody is 
 UNRECORDED = (503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.")
 ELSEWHERE = (403, "refused", "This form was sent from another site", "Nothing was changed.")
 SUPERSEDED = (403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.")
+UNREADABLE = ("refused", "This request cannot be read", "Go back, reload the page and try again.")
 
 
 class Session:
@@ -85,6 +86,10 @@ class Visitor:
         act = {"kind": kind, "action": action, "resource_type": resource_type, "resource_id": resource_id,
                "category": category, "principal_id": principal_id, "changes": list(changes)}
         session = self.session
+        try:
+            json.dumps(act, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:          # a lone surrogate: under a number, what cannot be sent would hold up all that follows
+            raise Stop(400, *UNREADABLE)
         async with session.lock:
             if session.closed:
                 raise Stop(*ENDED)

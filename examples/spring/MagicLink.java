@@ -83,6 +83,7 @@ public class MagicLink implements DisposableBean {
         static Stop unrecordable(String code) { return new Stop(422, "refused", "This cannot be recorded", "Nothing happens without a record, so nothing happened. The service refuses what it would say (" + code + "), and will refuse the same again."); }
         static Stop elsewhere() { return new Stop(403, "refused", "This form was sent from another site", "Nothing was changed."); }
         static Stop superseded() { return new Stop(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again."); }
+        static Stop unreadable() { return new Stop(400, "refused", "This request cannot be read", "Go back, reload the page and try again."); }
         public static Stop noSuchPage() { return new Stop(404, "refused", "There is no such page", ""); }
     }
 
@@ -131,6 +132,7 @@ public class MagicLink implements DisposableBean {
 
         /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
         public void report(String module, Act act) {
+            if (!StandardCharsets.UTF_8.newEncoder().canEncode(JSON.valueToTree(act).toString())) throw Stop.unreadable();     // a lone surrogate
             allow(module, act);
             session.lock.lock();
             try {
