@@ -11,6 +11,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Authentication;
+using Microsoft.AspNetCore.Mvc;
 using Microsoft.Extensions.Options;
 
 namespace MagicLink;
@@ -61,15 +62,14 @@ public static class MagicLinkDefaults
         var at = "/{tenant}/" + guard.Options.Portal;
         routes.MapGet(at + "/callback", guard.Callback);    // GET only: a HEAD must not spend the code
         routes.MapGet(at + "/arrival", guard.Ask);
-        routes.MapPost(at + "/arrival", guard.Answer);
+        routes.MapPost(at + "/arrival", guard.Answer).WithMetadata(new RequestSizeLimitAttribute(4 * 1024));
         routes.MapPost(at + "/done", guard.Finish);
         // As a Delegate: what takes an HttpContext and nothing else passes for a RequestDelegate, whose result is thrown away.
-        if (guard.Options.WebhookSecret is not null) routes.MapPost("/webhooks/magic-link", (Delegate)guard.Webhook);
+        if (guard.Options.WebhookSecret is not null) routes.MapPost("/webhooks/magic-link", (Delegate)guard.Webhook).WithMetadata(new RequestSizeLimitAttribute(64 * 1024));
     }
 
     /// <summary>Who was let in by this very request.</summary>
     public static Visitor Visitor(this HttpContext context) => context.Items[typeof(Visitor)] as Visitor ?? throw Stop.Ended();
-}
 
     /// <summary>The fields of a form, each of them sent once. A body of another type has none.</summary>
     public static async Task<string[]> Fields(this HttpContext context, params string[] names)
@@ -78,6 +78,7 @@ public static class MagicLinkDefaults
         var form = await context.Request.ReadFormAsync();
         return [.. names.Select(name => form[name] is [{ } text] ? text : throw Stop.Unreadable(400))];
     }
+}
 
 public sealed record Person(string Id, string Name);
 public sealed record Change(string Field, string Before, string After);
@@ -235,6 +236,7 @@ sealed class MagicLinkHandler(IOptionsMonitor<MagicLinkOptions> options, ILogger
 public sealed class Guard : BackgroundService
 {
     internal static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);  // to say yes on the arrival page
+    private static readonly TimeSpan BodyTime = TimeSpan.FromSeconds(10);   // for a body to come
     private static readonly TimeSpan Late = TimeSpan.FromHours(72);         // how long the service takes reports after the end
     private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull };
     private readonly ConcurrentDictionary<string, Session> sessions = new(), arrivals = new();
@@ -361,6 +363,7 @@ public sealed class Guard : BackgroundService
         var tenant = context.GetRouteValue("tenant") as string;
         if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method)) OwnForm(context);
         var session = Mine(context, tenant) ?? throw Stop.Ended();
+        await ReadBody(context);
         if (DateTimeOffset.UtcNow < session.Opened.ExpiresAt)
         {
             Token token;
@@ -373,6 +376,18 @@ public sealed class Guard : BackgroundService
         }
         Forget(one => one == session);
         throw Stop.Ended();
+    }
+
+    /// <summary>To its end, before the service is asked: it may be begun before the end of the access and finished after it (rule 6).
+    /// How large it may be is the server's to say.</summary>
+    private static async Task ReadBody(HttpContext context)
+    {
+        using var time = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted);
+        time.CancelAfter(BodyTime);
+        context.Request.EnableBuffering();
+        try { await context.Request.Body.CopyToAsync(Stream.Null, time.Token); }
+        catch (OperationCanceledException) { throw Stop.Unreadable(408); }
+        context.Request.Body.Position = 0;
     }
 
     /// <summary>Rules 3 and 6: of this session, this tenant and this portal.</summary>

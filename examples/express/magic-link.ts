@@ -72,14 +72,11 @@ class Session {
 
 /** Somebody whom the service confirmed during this very request. */
 export class Visitor {
-  readonly readOnly: boolean;
-  readonly until: number;
+  /** `isWhole`: nothing of the request was still to come when the service was asked. */
+  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token, private readonly isWhole: boolean) {}
 
-  constructor(private readonly guard: MagicLink, readonly session: Session, private readonly token: Token) {
-    this.readOnly = token.access !== 'full';
-    this.until = token.exp * 1000;
-  }
-
+  get readOnly() { return this.token.access !== 'full'; }
+  get until() { return this.token.exp * 1000; }
   get profile() { return this.session.opened.profile; }
 
   /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12). */
@@ -93,10 +90,12 @@ export class Visitor {
 
   /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
   async report(module: string, act: Act): Promise<void> {
-    this.allow(act, module);
     await this.session.inTurn(async () => {
       const { session, guard } = this;
       if (session.closed) throw ended();
+      // A body may be begun before the end of the access and finished after it (rule 6).
+      if (!this.isWhole) this.token = await guard.introspect(session);
+      this.allow(act, module);
       try {
         // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
         const { seq, source, occurred_at, ...open } = session.unsettled ?? {} as Numbered;
@@ -284,21 +283,25 @@ export class MagicLink {
     if (request.method !== 'GET' && request.method !== 'HEAD') this.ownForm(request);
     const session = this.mine(request);
     if (!session) throw ended();
+    const isWhole = request.headers['transfer-encoding'] === undefined && !Number(request.headers['content-length']);
+    response.locals.visitor = new Visitor(this, session, await this.introspect(session), isWhole);
+    next();
+  };
+
+  /** The clear yes of the service, now (rule 6). */
+  async introspect(session: Session): Promise<Token> {
     if (Date.now() < session.expiresAt) {
       const token = await this.call('/v1/introspect', new URLSearchParams({ token: session.opened.access_token })).catch((error: Error) => {
         this.log(`session ${session.opened.id}: not checked: ${error.message}`);
         throw unknown();
       }) as Partial<Token> | null;
-      if (this.isClearYes(token, session)) {
-        response.locals.visitor = new Visitor(this, session, token as Token);
-        return next();
-      }
+      if (this.isClearYes(token, session)) return token as Token;
       const isOver = token?.active === true && typeof token.exp === 'number' && Date.now() >= token.exp * 1000;
       if ((token as { active?: unknown } | null)?.active !== false && !isOver) throw unknown();    // neither yes nor no
     }
     this.forget((one) => one === session);
     throw ended();
-  };
+  }
 
   visitor(response: Response): Visitor {
     if (!(response.locals.visitor instanceof Visitor)) throw ended();   // the middleware is missing: nobody gets in

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 log = logging.getLogger("magic_link")
 PATIENCE = timedelta(minutes=10)    # to say yes on the arrival page
 LATE = timedelta(hours=72)          # how long the service takes reports after the end
+BODY_SECONDS = 10                   # for a body to come
 
 
 def now() -> datetime:
@@ -43,8 +44,8 @@ ENDED = (403, "ended", "Access has ended", "Its time is up, it was ended, or thi
 UNKNOWN = (503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment.")
 UNRECORDED = (503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.")
 ELSEWHERE = (403, "refused", "This form was sent from another site", "Nothing was changed.")
-SUPERSEDED = (403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.")
 UNREADABLE = ("refused", "This request cannot be read", "Go back, reload the page and try again.")
+SUPERSEDED = (403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.")
 
 
 class Session:
@@ -85,11 +86,11 @@ class Visitor:
         self.allow(kind, module, category)
         act = {"kind": kind, "action": action, "resource_type": resource_type, "resource_id": resource_id,
                "category": category, "principal_id": principal_id, "changes": list(changes)}
-        session = self.session
         try:
             json.dumps(act, ensure_ascii=False, allow_nan=False).encode()
         except ValueError:          # a lone surrogate: under a number, what cannot be sent would hold up all that follows
             raise Stop(400, *UNREADABLE)
+        session = self.session
         async with session.lock:
             if session.closed:
                 raise Stop(*ENDED)
@@ -147,8 +148,9 @@ def verified(secret: str, headers, body: bytes, at: float) -> bool:
 
 
 class MagicLink:
-    def __init__(self, app: FastAPI, *, service: str, key: str, public_url: str, portal: str, webhook_secret: str | None = None):
-        self.portal, self.public_url, self.secret = portal, public_url.rstrip("/"), webhook_secret
+    def __init__(self, app: FastAPI, *, service: str, key: str, public_url: str, portal: str, webhook_secret: str | None = None,
+                 largest_body: int = 64 * 1024):
+        self.portal, self.public_url, self.secret, self.largest_body = portal, public_url.rstrip("/"), webhook_secret, largest_body
         self.secure = self.public_url.startswith("https:")
         # No redirects: they would carry the key to an address nobody configured.
         self.http = httpx.AsyncClient(base_url=service, headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(5, connect=2))
@@ -163,6 +165,7 @@ class MagicLink:
         if webhook_secret:
             app.add_api_route("/webhooks/magic-link", self.webhook, methods=["POST"], include_in_schema=False)
         app.add_exception_handler(Stop, self.notice)
+        app.add_middleware(self.whole)
         app.middleware("http")(self.headers)
 
     # --- the conversation with the service ---
@@ -255,6 +258,35 @@ class MagicLink:
             await asyncio.sleep(1)
 
     # --- the guard ---
+
+    def whole(self, app):
+        """Reads each body to its end before anything is asked or done: a form may be begun before the end of an access
+        and finished after it (rule 6). What is too large, too slow or of another character set gets no further."""
+        guarded = re.compile(rf"/{re.escape(self.portal)}/|/webhooks/magic-link$")
+
+        async def read_first(scope, receive, send):
+            if scope["type"] != "http" or not guarded.search(scope["path"]):
+                return await app(scope, receive, send)
+            kind = dict(scope["headers"]).get(b"content-type", b"")
+            body, more, status = b"", True, 415 if re.search(rb'(?i)charset=(?!"?utf-?8\b)', kind) else None
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    while more and not status:
+                        came = await receive()
+                        if came["type"] == "http.disconnect":
+                            return
+                        body, more = body + came.get("body", b""), came.get("more_body", False)
+                        status = 413 if len(body) > self.largest_body else None
+            except TimeoutError:
+                status = 408
+            if status:
+                return await (await self.notice(None, Stop(status, *UNREADABLE)))(scope, receive, send)
+            unread = [{"type": "http.request", "body": body}]
+
+            async def read():
+                return unread.pop() if unread else await receive()
+            await app(scope, read, send)
+        return read_first
 
     def root(self, tenant):
         """The path of this tenant's pages, and of its cookies (rule 5)."""

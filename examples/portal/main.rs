@@ -137,7 +137,7 @@ fn routes(routes: &mut ServiceConfig) {
         .route("/admin/links/{id}/{decision}", post().to(admin::decide))
         .route("/admin/links/{id}/extensions/{extension}/{decision}", post().to(admin::decide_extension));
     routes
-        .app_data(FormConfig::default().limit(16 * 1024).error_handler(|_, _| Stop::Unreadable.into()))
+        .app_data(FormConfig::default().limit(web::LARGEST_FORM_BYTES).error_handler(|_, _| Stop::Unreadable.into()))
         .app_data(QueryConfig::default().error_handler(|_, _| Stop::Unreadable.into()))
         .app_data(PathConfig::default().error_handler(|_, _| Stop::NoSuchPage.into()))
         .route("/", get().to(start))

@@ -3,18 +3,24 @@
 use std::fmt::{self, Write as _};
 use std::future::{Ready, ready};
 use std::io::{self, Write as _};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodyStream, MessageBody, to_bytes_limited};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{DefaultHeaders, Next};
 use actix_web::web::Data;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, ResponseError};
 use askama::Template;
 use time::macros::{format_description, offset};
 use time::{OffsetDateTime, PrimitiveDateTime};
 use url::Url;
+
+/// Of any form here.
+pub const LARGEST_FORM_BYTES: usize = 16 * 1024;
+
+/// The time for a form to come.
+const FORM_TIME: Duration = Duration::from_secs(10);
 
 /// The only place where this program reads the clock.
 pub fn now() -> OffsetDateTime {
@@ -324,14 +330,29 @@ pub fn headers() -> DefaultHeaders {
 /// cannot forge it; it needs no token in each form and no state here. Browsers leave it out on plain http other
 /// than localhost, so then `Origin` must be that of the public address. With neither header the form is refused.
 pub async fn own_forms_only(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    if request.method().is_safe() || is_from_here(&request) {
-        return Ok(next.call(request).await?.map_into_left_body());
+    let passes = if request.method().is_safe() { Ok(()) } else { read_own_form(&mut request).await };
+    match passes {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        // An answer, not an `Err`: so it still passes the headers above.
+        Err(stop) => Ok(request.into_response(stop.error_response()).map_into_right_body()),
     }
-    // An answer, not an `Err`: so it still passes the headers above.
-    Ok(request.into_response(Stop::Elsewhere.error_response()).map_into_right_body())
+}
+
+/// Reads the form to its end, and puts it back, before anybody is asked about the visitor: it may be begun before the
+/// end of their access and finished after it.
+async fn read_own_form(request: &mut ServiceRequest) -> Result<(), Stop> {
+    if !is_from_here(request) {
+        return Err(Stop::Elsewhere);
+    }
+    let form = to_bytes_limited(BodyStream::new(request.take_payload()), LARGEST_FORM_BYTES);
+    let Ok(Ok(Ok(form))) = tokio::time::timeout(FORM_TIME, form).await else {
+        return Err(Stop::Unreadable);
+    };
+    request.set_payload(form.into());
+    Ok(())
 }
 
 fn is_from_here(request: &ServiceRequest) -> bool {

@@ -53,6 +53,7 @@ public class MagicLink implements DisposableBean {
     private static final Logger LOG = LoggerFactory.getLogger(MagicLink.class);
     private static final Duration PATIENCE = Duration.ofMinutes(10);    // to say yes on the arrival page
     private static final Duration LATE = Duration.ofHours(72);          // how long the service takes reports after the end
+    private static final int LARGEST_MESSAGE = 64 * 1024;
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final ObjectMapper JSON = JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
         .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
@@ -82,8 +83,8 @@ public class MagicLink implements DisposableBean {
         static Stop unrecorded() { return new Stop(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment."); }
         static Stop unrecordable(String code) { return new Stop(422, "refused", "This cannot be recorded", "Nothing happens without a record, so nothing happened. The service refuses what it would say (" + code + "), and will refuse the same again."); }
         static Stop elsewhere() { return new Stop(403, "refused", "This form was sent from another site", "Nothing was changed."); }
-        static Stop superseded() { return new Stop(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again."); }
         static Stop unreadable() { return new Stop(400, "refused", "This request cannot be read", "Go back, reload the page and try again."); }
+        static Stop superseded() { return new Stop(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again."); }
         public static Stop noSuchPage() { return new Stop(404, "refused", "There is no such page", ""); }
     }
 
@@ -107,11 +108,12 @@ public class MagicLink implements DisposableBean {
     /** Somebody whom the service confirmed during this very request: the principal of the security context. */
     public final class Visitor extends AbstractAuthenticationToken {
         private final transient Session session;
-        private final transient JsonNode token;
+        private final boolean isWhole;      // nothing of the request was still to come when the service was asked
+        private transient JsonNode token;
 
-        Visitor(Session session, JsonNode token) {
+        Visitor(Session session, JsonNode token, boolean isWhole) {
             super(AuthorityUtils.createAuthorityList("ROLE_SUPPORT"));
-            this.session = session; this.token = token;
+            this.session = session; this.token = token; this.isWhole = isWhole;
             setAuthenticated(true);
         }
 
@@ -133,10 +135,12 @@ public class MagicLink implements DisposableBean {
         /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
         public void report(String module, Act act) {
             if (!StandardCharsets.UTF_8.newEncoder().canEncode(JSON.valueToTree(act).toString())) throw Stop.unreadable();     // a lone surrogate
-            allow(module, act);
             session.lock.lock();
             try {
                 if (session.closed) throw Stop.ended();
+                // A body may be begun before the end of the access and finished after it (rule 6).
+                if (!isWhole) token = introspect(session);
+                allow(module, act);
                 // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
                 if (session.unsettled == null || !session.unsettled.act.equals(act)) {
                     settle(session);
@@ -321,6 +325,12 @@ public class MagicLink implements DisposableBean {
         if (!Set.of("GET", "HEAD").contains(request.getMethod())) ownForm(request);
         var session = mine(request, tenant);
         if (session == null) throw Stop.ended();
+        var isWhole = Set.of("GET", "HEAD").contains(request.getMethod()) && request.getContentLengthLong() <= 0 && request.getHeader("Transfer-Encoding") == null;
+        return new Visitor(session, introspect(session), isWhole);
+    }
+
+    /** The clear yes of the service, now (rule 6). */
+    private JsonNode introspect(Session session) {
         if (Instant.now().isBefore(session.expiresAt)) {
             JsonNode token;
             try { token = call("/v1/introspect", MediaType.APPLICATION_FORM_URLENCODED_VALUE, "token=" + URLEncoder.encode(session.opened.accessToken, StandardCharsets.UTF_8), null, false); }
@@ -328,7 +338,7 @@ public class MagicLink implements DisposableBean {
             var active = token.path("active");
             // Without grace: the end that the company was told is the end.
             var isOver = active.isBoolean() && active.booleanValue() && token.path("exp").isIntegralNumber() && Instant.now().getEpochSecond() >= token.path("exp").asLong();
-            if (active.isBoolean() && active.booleanValue() && !isOver && isOf(token, session)) return new Visitor(session, token);
+            if (active.isBoolean() && active.booleanValue() && !isOver && isOf(token, session)) return token;
             if (!(active.isBoolean() && !active.booleanValue()) && !isOver) throw Stop.unknown();   // neither yes nor no
         }
         forget(one -> one == session);
@@ -453,8 +463,10 @@ public class MagicLink implements DisposableBean {
 
     /** Messages of the service: what has ended is forgotten at once, and its record closed. */
     @PostMapping("/webhooks/magic-link")
-    ResponseEntity<Void> webhook(@RequestHeader HttpHeaders headers, @RequestBody(required = false) byte[] body) throws IOException {
-        if (body == null || secret.isEmpty() || !verified(secret, headers, body, Instant.now())) return ResponseEntity.status(401).build();
+    ResponseEntity<Void> webhook(HttpServletRequest request, @RequestHeader HttpHeaders headers) throws IOException {
+        var body = request.getInputStream().readNBytes(LARGEST_MESSAGE + 1);
+        if (body.length > LARGEST_MESSAGE) return ResponseEntity.status(413).build();
+        if (secret.isEmpty() || !verified(secret, headers, body, Instant.now())) return ResponseEntity.status(401).build();
         JsonNode message = JSON.readTree(body), data = message.path("data");
         String type = message.path("type").asText(), link = data.path("magic_link_id").asText();
         // Whatever its sequence: what has ended never begins again, so a repeat or a late message finds nothing to forget.

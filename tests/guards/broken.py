@@ -25,6 +25,8 @@ BREAKS = [
     ("sends no count", "i am done closes", '"sources": {"portal": session.last_seq}', '"sources": {}'),
     ("says nothing of who was done", "i am done closes", '"consultant_done": session.done', '"consultant_done": False'),
     ("remembers a yes", "a revocation is seen", "            if self.is_clear_yes(token, session):", "            token = session.__dict__.setdefault('kept', token)\n            if self.is_clear_yes(token, session):"),
+    ("reads bodies of any size", "a body is read so far", "status = 413 if len(body) > self.largest_body else None", "status = None"),
+    ("waits for a body for ever", "a body that does not come", "BODY_SECONDS = 10", "BODY_SECONDS = 600"),
     ("opens the door of another tenant", "a link of another tenant", 'if opened["tenant_id"] != tenant or opened["portal"] != self.portal:', "if False:"),
     ("takes old messages", "messages are checked", "abs(at - int(sent)) > 300", "False"),
     ("takes forged messages", "messages are checked", "hmac.compare_digest(wanted, one.encode())", "True"),

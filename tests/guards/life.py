@@ -1,10 +1,10 @@
-"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims,unix,long] [--offline COMMAND] [--json FILE]`.
+"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims,unix,long,slow] [--offline COMMAND] [--json FILE]`.
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
 import argparse, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
 
-from world import Browser, Portal, Service, Wire, eventually, free_port, request, signed
+from world import Begun, Browser, Portal, Service, Wire, eventually, free_port, request, signed
 
 ACCOUNT, SALARY = "0072 0167 3390", "50000"
 
@@ -263,6 +263,67 @@ def a_revocation_is_seen_by_the_next_request(r):
     r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
     refused(browser.go(home + "employees/emp-9"))
     r.complete(link, "revoked")
+
+
+def a_form_that_ends_after_the_access_changes_nothing(r):
+    """However long before it began. At a copy of the portal that gets no messages."""
+    portal = r.beside(free_port())
+    try:
+        for framing in ("length", "chunks"):
+            link, browser = r.service.issue(), Browser(portal)
+            home = browser.arrive(r.service.click(link).removeprefix(r.portal.base))
+            target, form = home + "employees/emp-9", f"salary=77000&bank_account={ACCOUNT.replace(' ', '+')}"
+            begun = Begun(portal.port, target, browser.headers(target), len(form) if framing == "length" else None)
+            begun.send(form[:9])
+            time.sleep(0.5)     # whoever judges by the head has done so
+            r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+            begun.send(form[9:], last=True)
+            assert begun.status() == 403, framing
+            assert r.service.reported(link) == []
+        browser = Browser(portal)
+        home = browser.arrive(r.service.click(r.service.issue()).removeprefix(r.portal.base))
+        assert r.salary(browser, home) == SALARY
+    finally:
+        portal.stop()
+
+
+def a_body_is_read_so_far_and_no_further(r):
+    """The answer to what is too large does not wait for the rest of it, but where the server reads to the end."""
+    for target in ("/acme/cloud/arrival", "/webhooks/magic-link"):
+        if "webhook" in r.without and "webhook" in target:
+            continue
+        begun = Begun(r.portal.port, target, {"Sec-Fetch-Site": "same-origin"}, 100_000 if "slow" in r.without else 20_000_000)
+        begun.send("a" * 100_000)
+        assert begun.status() in (400, 413), target
+
+
+def a_body_that_does_not_come_is_not_waited_for(r):
+    if "slow" in r.without:
+        return "not offered"
+    link, browser, home = r.visit()
+    target = home + "employees/emp-9"
+    begun = Begun(r.portal.port, target, browser.headers(target), 100)
+    begun.send("salary=")
+    assert begun.status() in (400, 408)
+
+
+def what_is_no_form_changes_nothing(r):
+    """And holds up nothing that comes after it."""
+    link, browser, home = r.visit()
+    target, fields = home + "employees/emp-9", {"bank_account": ACCOUNT, "salary": "\\ud800"}
+    parts = "".join(f'--xXx\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()) + "--xXx--\r\n"
+    # One character set of Python's makes a lone surrogate of it, which cannot be sent on.
+    for kind, body in [("application/x-www-form-urlencoded", "salary=1"), ("application/x-www-form-urlencoded", ""), ("text/plain", "salary=1"),
+                       ("application/json", json.dumps({"bank_account": ACCOUNT, "salary": 1})), (None, "salary=1"),
+                       ("multipart/form-data; charset=unicode_escape; boundary=xXx", parts)]:
+        headers = browser.headers(target) | ({"Content-Type": kind} if kind else {})
+        status, _, text = request(r.portal.port, "POST", target, body, headers)
+        assert 400 <= status < 500 or "multipart" in str(kind) and status == 303, f"{kind}: {status} {text[:300]}"
+        assert r.save(browser, home, SALARY).status == 303, kind
+        assert r.salary(browser, home) == SALARY, kind
+    assert not re.search(r"Traceback|Exception\b.*\n\s+at |\n\s+at [\w.$<>/]+", open(r.portal.log.name).read()), "a stack in the log"
+    assert browser.post(home + "done").page == "goodbye"
+    r.complete(link, "done")
 
 
 def a_link_of_another_tenant_opens_nothing(r):
@@ -531,7 +592,8 @@ STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_it
             a_malformed_request_gets_a_plain_answer, the_visitor_says_who_they_are,
             an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
-            i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_link_of_another_tenant_opens_nothing,
+            i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_form_that_ends_after_the_access_changes_nothing,
+            a_body_is_read_so_far_and_no_further, a_body_that_does_not_come_is_not_waited_for, what_is_no_form_changes_nothing, a_link_of_another_tenant_opens_nothing,
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
 WIRED = [a_lost_answer_to_the_code_is_asked_for_again, a_lost_answer_to_a_report_is_no_second_act,

@@ -46,6 +46,31 @@ def request(at, method, target, body=None, headers=None, timeout=30, host="127.0
         line.close()
 
 
+class Begun:
+    """A POST whose body comes piece by piece, and perhaps never to its end."""
+
+    def __init__(self, port, target, headers, length=None):
+        self.line, self.chunked = http.client.HTTPConnection("127.0.0.1", port, timeout=20), length is None
+        self.line.putrequest("POST", target)
+        framing = {"Transfer-Encoding": "chunked"} if self.chunked else {"Content-Length": str(length)}
+        for name, value in {"Content-Type": "application/x-www-form-urlencoded", **framing, **headers}.items():
+            self.line.putheader(name, value)
+        self.line.endheaders()
+
+    def send(self, text, last=False):
+        chunk = f"{len(text):x}\r\n{text}\r\n" + ("0\r\n\r\n" if last else "")
+        self.line.send((chunk if self.chunked else text).encode())
+
+    def status(self):
+        """Of the answer; 413 where the portal hangs up on what is too large."""
+        try:
+            return self.line.getresponse().status
+        except (ConnectionError, http.client.RemoteDisconnected):
+            return 413
+        finally:
+            self.line.close()
+
+
 class Service:
     """The service as a process, with a database of its own."""
 
@@ -272,11 +297,13 @@ class Browser:
     def __init__(self, portal):
         self.portal, self.cookies, self.set = portal, {}, {}
 
+    def headers(self, target, site="same-origin"):
+        sent = [f"{name}={value}" for (name, at), value in self.cookies.items() if target.startswith(at)]
+        return {"User-Agent": "Guards/1.0", "Sec-Fetch-Site": site, "Cookie": "; ".join(sent)}
+
     def go(self, target, method="GET", form=None, site="same-origin"):
         target = target.removeprefix(self.portal.base)
-        path = target.split("?")[0]
-        sent = [f"{name}={value}" for (name, at), value in self.cookies.items() if path.startswith(at)]
-        headers = {"User-Agent": "Guards/1.0", "Sec-Fetch-Site": site, "Cookie": "; ".join(sent)}
+        headers = self.headers(target, site)
         if method == "POST":
             headers["Origin"] = self.portal.base if site == "same-origin" else "https://evil.example"
             headers["Content-Type"] = "application/x-www-form-urlencoded"
