@@ -76,7 +76,7 @@ trace: ## See in the system calls that every acknowledgement comes after a sync;
 soak: ## The races, crashes and large orders with their full counts; takes ten minutes
 	RACE_ROUNDS=200 MANY_LINKS=100000 READERS=2000 $(CARGO) test --locked --test api $(TESTED) -- \
 		races crash outbox hostile nobody_who_asks a_large_order readers_that_do_not_read
-	$(CARGO) test --locked --test api $(TESTED) -- --ignored strangers_who_hold_bodies_back
+	$(CARGO) test --locked --test api $(TESTED) -- --ignored bodies_back_cost
 
 # Of a release binary that was built already; Debian's python3, because python3-psycopg2 is for that one.
 failover: ## A hundred failovers under load, resumable; result in tests/failover/RESULT.md; needs root, a release binary and more

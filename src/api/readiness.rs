@@ -66,8 +66,13 @@ async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<bool, 
     let fits = difference.as_ref().is_ok_and(db::Difference::is_none);
     // Before the reads, which may fail because of it.
     if difference.is_ok() {
-        let apart = "the database has migrations that this version of the program cannot work beside, or lacks some: run \
-                     the version that applied them, or `magic-link migrate`";
+        let is_whole = difference.as_ref().is_ok_and(|difference| difference.missing.is_empty());
+        let apart = if is_whole {
+            "the database has migrations that this version of the program cannot work beside, or lacks some: run the \
+             version that applied them, or `magic-link migrate`"
+        } else {
+            "the database lacks triggers, or they are switched off: restore the backup as a whole"
+        };
         passed(cx, "schema", apart, if fits { Ok(()) } else { Err(Error::unavailable()) })?;
     }
     let read = match difference {

@@ -20,11 +20,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::patience::Patience;
-use self::seen::{Seen, lacking};
+use self::seen::{Seen, Skipped, lacking};
 use super::deliver::CheckpointChannel;
 use super::key::KnownKeys;
 use super::restored::{OutsideCheckpoint, OutsideCheckpoints};
 use super::store::{self, CheckpointRow};
+use super::verify::unverified;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::error::{Code, Error};
@@ -47,6 +48,8 @@ pub(crate) enum FolderFault {
     Unreadable,
     /// There are many checkpoints, and not all of them were compared yet.
     Unread,
+    /// A file is no checkpoint, whole: of its log nobody can tell.
+    Damaged,
 }
 
 impl FolderFault {
@@ -60,6 +63,10 @@ impl FolderFault {
                  magic-link.mark into it"
             }
             Self::Unreadable => "the folder of audit.checkpoint_folder cannot be read",
+            Self::Damaged => {
+                "a file in the folder of audit.checkpoint_folder is damaged, as the log tells: put the checkpoint back that it \
+                 held, or, where nobody has it, move the file away"
+            }
             Self::Unread => "the checkpoints in the folder of audit.checkpoint_folder were not all compared yet",
         }
     }
@@ -89,7 +96,7 @@ pub(crate) struct CheckpointFolder {
 }
 
 impl CheckpointFolder {
-    /// Reads the folder, which nobody makes. A file that is no checkpoint of this service is skipped with a warning.
+    /// Reads the folder, which nobody makes. A file that is a checkpoint of another service is skipped with a warning.
     ///
     /// # Errors
     /// When the store is unavailable. A folder that cannot be read is a fault that [`require_whole`] tells.
@@ -133,16 +140,16 @@ impl CheckpointFolder {
     async fn look(&self, cx: &Context) -> Result<bool, Error> {
         let Some(path) = self.path.clone() else { return Ok(false) };
         let _turn = self.turn.lock().await;
-        let after = {
+        let (after, again) = {
             let seen = self.seen();
             if seen.is_complete && seen.at.is_some_and(|at| at.elapsed() < FRESH) {
                 return Ok(false);
             }
-            seen.after.clone()
+            (seen.after.clone(), seen.again())
         };
         let known = Known::read(cx).await?;
         let place = path.clone();
-        let found = match self.patience.at_once(move || files::look(&place, after.as_deref(), COMPARED)).await {
+        let found = match self.patience.at_once(move || files::look(&place, after.as_deref(), COMPARED, &again)).await {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => {
@@ -158,7 +165,7 @@ impl CheckpointFolder {
         for (file, bytes) in &found.files {
             match parse(bytes.as_ref().map_err(ToString::to_string), &known.keys) {
                 Ok(checkpoint) => checkpoints.push(checkpoint),
-                Err(why) => skipped.push((file.clone(), why)),
+                Err(why) => skipped.push(Skipped { file: file.clone(), why, is_damaged: is_damaged(bytes) }),
             }
         }
         let is_foreign = found.is_foreign(&known.owner, !checkpoints.is_empty(), known.was_used);
@@ -183,7 +190,7 @@ impl CheckpointFolder {
         let Some(path) = self.path.clone() else { return Ok(all) };
         let known = Known::read(cx).await.map_err(|error| error.to_string())?;
         let (place, fault) = (path.clone(), |fault: FolderFault| format!("{}: {}", path.display(), fault.words()));
-        let found = self.patience.bounded(move || files::look(&place, None, usize::MAX)).await;
+        let found = self.patience.bounded(move || files::look(&place, None, usize::MAX, &[])).await;
         let found = found.map_err(|error| format!("{} ({error})", fault(FolderFault::of(&error))))?;
         let own = |(_, read): &(_, io::Result<Vec<u8>>)| {
             read.as_ref().is_ok_and(|bytes| parse(Ok(bytes), &known.keys).is_ok())
@@ -292,6 +299,14 @@ pub(crate) async fn compare(cx: &Context, folder: &CheckpointFolder) -> Result<W
         return Err(Error::new(Code::RestoreRequired).detail(detail));
     }
     fault.map_or(Ok(Whole(())), |fault| Err(Error::unavailable().detail(fault.words())))
+}
+
+/// Whether a file in which a checkpoint may have stood holds none. One that was taken away meanwhile holds nothing.
+fn is_damaged(read: &io::Result<Vec<u8>>) -> bool {
+    match read {
+        Ok(bytes) => unverified(bytes).is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 fn parse<B: AsRef<[u8]>>(read: Result<B, String>, keys: &KnownKeys) -> Result<OutsideCheckpoint, String> {

@@ -275,10 +275,15 @@ pub(super) async fn introduce(cx: &Context, key: &Data<LogKey>, _: Whole, now: T
     }
     let key = key.clone();
     let told = cx.store.write_large(move |tx| {
-        store::lock_key(tx, &newest.id)?;
+        // The row that all have in common, whichever key they know: what follows sees what others have told before.
+        store::lock_key(tx, ID)?;
+        if store::newest_key_id(tx)?.as_deref() != Some(&newest.id) {
+            // Whoever knows the newer one tells of it.
+            return Ok(0);
+        }
         for tenant_id in &logs {
             let log = rows::named_head(tx, tenant_id)?;
-            // Another instance may have told it meanwhile, or know a newer one.
+            // Another instance may have told it meanwhile.
             if log.key_id.as_deref() != Some(&newest.id) {
                 let before = key.of_log(log.key_id.as_deref())?;
                 tx.record(changed(&key.origin(&log.name), &before, &newest, now)?.tenant(tenant_id));

@@ -1,7 +1,7 @@
 //! `magic-link audit …`: checkpoints and exports of the audit log, and their offline verification.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -16,6 +16,9 @@ use crate::clock::Timestamp;
 use crate::domain::Paging;
 use crate::http::Caller;
 use crate::id::HoldId;
+
+/// Bytes that no checkpoint and no key has.
+const LARGEST: u64 = 64 * 1024;
 
 const HOLDS: &[Column] = &[
     ("HOLD", "/id"),
@@ -118,7 +121,11 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
         approval_key.iter().map(|file| approval_key_of(file)).collect::<Result<_, _>>()?;
     let mut input = open(&file)?;
     let bar = progress(&file);
-    let is_pack = verify::is_evidence(input.fill_buf()?);
+    // A pipe gives what it has, which may be a single byte.
+    let mut beginning = Vec::new();
+    Read::by_ref(&mut input).take(1_024).read_to_end(&mut beginning)?;
+    let is_pack = verify::is_evidence(&beginning);
+    let mut input = io::Cursor::new(beginning).chain(input);
     let verified = if is_pack {
         if checkpoint.is_some() || !since.is_empty() {
             // A request to verify a complete log must not succeed with the evidence about one link.
@@ -261,8 +268,15 @@ fn time_of(text: &str) -> Result<Timestamp, serde_json::Error> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
 }
 
+/// Reads a checkpoint or a key: from a pipe, too.
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file).map_err(|error| format!("{}: {error}", file.display()).into())
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|opened| opened.take(LARGEST + 1).read_to_end(&mut bytes));
+    read.map_err(|error| format!("{}: {error}", file.display()))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= LARGEST) {
+        return Ok(bytes);
+    }
+    Err(format!("{}: is larger than a checkpoint or a key", file.display()).into())
 }
 
 /// A progress bar, hidden unless standard error is a terminal.

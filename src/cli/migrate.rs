@@ -59,7 +59,7 @@ fn on(settings: &ForMigrating, command: &Migrate, output: &Output) -> Result<(),
 /// Says what is pending, and fails where something is.
 fn checked(found: &Difference, output: &Output) -> Result<(), Failure> {
     if output.json {
-        line(&json!({ "pending": found.pending, "unknown": found.unknown }).to_string())?;
+        line(&json!({ "pending": found.pending, "unknown": found.unknown, "missing": found.missing }).to_string())?;
     } else {
         found.pending.iter().try_for_each(|name| line(&format!("pending {name}")))?;
         found.unknown.iter().try_for_each(|version| line(&format!("unknown to this program {version}")))?;
@@ -69,6 +69,7 @@ fn checked(found: &Difference, output: &Output) -> Result<(), Failure> {
         Difference { pending, .. } if !pending.is_empty() => {
             Err(format!("{} migrations are pending", pending.len()).into())
         }
+        Difference { missing, .. } if !missing.is_empty() => Err(OpenError::Incomplete(missing.clone()).into()),
         _ if output.json => Ok(()),
         _ => Ok(line("the database is up to date")?),
     }

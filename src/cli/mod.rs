@@ -44,7 +44,7 @@ use crate::domain::Paging;
 use crate::http::Caller;
 use crate::links;
 use crate::secrets::{MasterKey, MasterKeySource};
-use crate::serve::Service;
+use crate::serve::{Service, survive_hangups};
 use crate::telemetry::{self, LogLevel};
 
 /// Temporary, recorded support access to HR portals.
@@ -244,6 +244,9 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     }
     let log_level = telemetry::init(&config.log);
     let _log = log_level.clone();
+    if !makes_a_database(&cli.command) {
+        db::require_made(&config.database_url)?;
+    }
     let system = actix_web::rt::System::new();
     let outcome = system.block_on(async move {
         match cli.command {
@@ -293,7 +296,20 @@ const fn opens_keys(command: &Command) -> bool {
     }
 }
 
+/// Whether a command makes the database where there is none: those of a first set-up.
+const fn makes_a_database(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Serve
+            | Command::Demo
+            | Command::Sandbox(_)
+            | Command::Client(client::ClientCommand::Create { .. })
+            | Command::Consultant(consultant::ConsultantCommand::Add { .. })
+    )
+}
+
 async fn serve(config: Config, log_level: LogLevel, output: &Output) -> Result<(), Failure> {
+    survive_hangups()?;
     let public_url = config.public_url.clone();
     let service = Service::build(config, Clock::System).await?.with_log_level(log_level);
     let (port, metrics_port) = (service.port()?, service.metrics_port()?);

@@ -88,6 +88,9 @@ pub(super) fn copy(settings: &ForMigrating, command: &Copy, output: &Output) -> 
     }
     let (mut from, mut to) = (open(&command.from)?, open(&command.to)?);
     drop(bring_up_to_date(&mut from, false)?);
+    if let Some(table) = db::foreign_table(&mut to)? {
+        return Err(db::CopyError::NotEmpty(table).into());
+    }
     db::migrate(&mut to).map_err(OpenError::Migrate)?;
     let rows = db::copy_all(&mut from, &mut to)?;
     let checkpoints = NewestCheckpoints::of(&mut from)?;

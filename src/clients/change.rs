@@ -82,12 +82,15 @@ pub(crate) async fn change(
                 after.scopes = words(scopes).join(" ");
             }
             authority.require_grantable(&after.authority())?;
-            let after = records::clients::change(tx, &after, now)?.ok_or(Code::ClientDisabled)?;
-            webhooks::follow(tx, &before, &after, &config.webhooks)?;
             let said = |client: &Client| {
                 serde_json::json!({ "name": client.name, "portal": client.portal, "tenants": client.tenants,
                     "scopes": client.scopes })
             };
+            if said(&before) == said(&after) && before.may_change() {
+                return Ok(before);
+            }
+            let after = records::clients::change(tx, &after, now)?.ok_or(Code::ClientDisabled)?;
+            webhooks::follow(tx, &before, &after, &config.webhooks)?;
             let event = Event::new(EventType::ClientChanged, actor.clone(), now).client(client_id.as_ref());
             tx.record(event.with(&serde_json::json!({
                 "client_id": id, "before": said(&before), "after": said(&after),

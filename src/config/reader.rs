@@ -324,7 +324,11 @@ impl Reader<'_> {
             self.problem(missing, "the URL and its secret must be set together");
         }
         let url = url.and_then(|text| match Url::parse(&text) {
-            Ok(url) if url.scheme() == "https" || is_loopback_url(&text) => Some(url),
+            Ok(url) if url.scheme() == "https" || is_loopback_url(&text) => {
+                // A path may be all that keeps others from posting there.
+                self.show(URL, format_args!("{}/…", url.origin().ascii_serialization()));
+                Some(url)
+            }
             Ok(_) => {
                 self.problem(URL, "must begin with https://, unless it is a loopback address");
                 None

@@ -155,7 +155,7 @@ fn what_is_in_force_is_shown_without_a_secret() {
         ("links.session_hours", "8"),
         ("mail.postmark_server_token", "(set)"),
         ("mail.sendgrid_api_key", "(set, and not in use)"),
-        ("audit.webhook_url", "https://log.hr.in/in?…"),
+        ("audit.webhook_url", "https://log.hr.in/…"),
         ("audit.checkpoint_folder", "(not set)"),
     ] {
         assert_eq!(shown.get(key).map(String::as_str), Some(value), "{key}");

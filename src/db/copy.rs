@@ -24,7 +24,7 @@ pub(crate) enum CopyError {
     #[error("from an embedded database to one on PostgreSQL: --from sqlite://… --to postgres://…")]
     Direction,
     /// What is there would be lost.
-    #[error("the database to copy to must be empty, and its table {0} is not")]
+    #[error("the database to copy to must be empty, and has a table {0} with rows, or of another program")]
     NotEmpty(String),
     /// A row has changed on its way.
     #[error("the table {0} is not the same in both databases; nothing was copied")]
@@ -45,6 +45,15 @@ struct Column {
     data_type: String,
     #[diesel(sql_type = Bool)]
     is_numbered: bool,
+}
+
+/// A trigger that fires whatever `session_replication_role` is.
+#[derive(QueryableByName)]
+struct Trigger {
+    #[diesel(sql_type = Text)]
+    table_name: String,
+    #[diesel(sql_type = Text)]
+    name: String,
 }
 
 /// A row, written as PostgreSQL reads it.
@@ -81,6 +90,13 @@ pub(crate) fn copy_all(from: &mut Conn, to: &mut Conn) -> Result<BTreeMap<String
 
 fn copy_tables(from: &mut SqliteConnection, to: &mut PgConnection) -> Result<BTreeMap<String, i64>, CopyError> {
     let tables = tables(to)?;
+    // To be enabled is not enough for these.
+    let always: Vec<Trigger> = sql_query(
+        "SELECT c.relname::text AS table_name, t.tgname::text AS name FROM pg_trigger t \
+         JOIN pg_class c ON c.oid = t.tgrelid \
+         WHERE t.tgenabled = 'A' AND c.relnamespace = current_schema()::regnamespace",
+    )
+    .load(to)?;
     for (table, _) in &tables {
         let seeded = FROM_MIGRATIONS.contains(&table.as_str());
         if !seeded
@@ -100,6 +116,9 @@ fn copy_tables(from: &mut SqliteConnection, to: &mut PgConnection) -> Result<BTr
     }
     for (table, columns) in &tables {
         to.batch_execute(&format!("ALTER TABLE {table} ENABLE TRIGGER USER"))?;
+        for Trigger { name, .. } in always.iter().filter(|trigger| trigger.table_name == *table) {
+            to.batch_execute(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"))?;
+        }
         for Column { name, .. } in columns.iter().filter(|column| column.is_numbered) {
             // Numbers go on behind the largest one.
             to.batch_execute(&format!(

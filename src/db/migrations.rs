@@ -8,13 +8,14 @@ use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_query;
+use diesel::sql_types::{Bool, Text as SqlText};
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::Conn;
 use super::failure::waited_in_vain;
 use super::schema::tolerated_migrations;
+use super::{Conn, ConnectionManager, DatabaseUrl, files, guards};
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -42,18 +43,20 @@ pub(crate) struct Difference {
     pub pending: Vec<String>,
     /// Versions of migrations of a later program that this one cannot work beside, in order.
     pub unknown: Vec<String>,
+    /// Triggers that the database lacks, though it has the migrations that make them.
+    pub missing: Vec<String>,
 }
 
 impl Difference {
     /// Whether this program can work with the database as it is.
     pub(crate) const fn is_none(&self) -> bool {
-        self.pending.is_empty() && self.unknown.is_empty()
+        self.pending.is_empty() && self.unknown.is_empty() && self.missing.is_empty()
     }
 
     /// That of a database without a table.
     pub(crate) fn to_nothing() -> QueryResult<Self> {
         let known = names(&SQLITE as &dyn MigrationSource<Sqlite>)?;
-        Ok(Self { pending: known.into_iter().map(|(_, name)| name).collect(), unknown: Vec::new() })
+        Ok(Self { pending: known.into_iter().map(|(_, name)| name).collect(), ..Self::default() })
     }
 }
 
@@ -81,13 +84,19 @@ pub(crate) fn difference(conn: &mut Conn) -> QueryResult<Difference> {
         applied = versions.order(__diesel_schema_migrations::version).load(conn)?;
     }
     let is_known = |version: &str| known.iter().any(|(known, _)| known == version);
+    let has_later = !applied.iter().all(|version| is_known(version));
     let mut unknown: Vec<String> = applied.iter().filter(|version| !is_known(version)).cloned().collect();
     if !unknown.is_empty() && has_table(conn, "tolerated_migrations")? {
         let tolerated: Vec<(String, String)> = tolerated_migrations::table.load(conn)?;
         unknown.retain(|version| !tolerated.iter().any(|(tolerated, since)| tolerated == version && is_known(since)));
     }
     let pending = known.into_iter().filter(|(version, _)| !applied.contains(version)).map(|(_, name)| name).collect();
-    Ok(Difference { pending, unknown })
+    let mut found = Difference { pending, unknown, missing: Vec::new() };
+    // A later program may have replaced some.
+    if found.is_none() && !has_later {
+        found.missing = guards::missing(conn)?;
+    }
+    Ok(found)
 }
 
 /// Versions and names of the migrations of a tree, in order.
@@ -104,6 +113,26 @@ pub(super) fn has_schema(conn: &mut Conn) -> QueryResult<bool> {
     has_table(conn, "__diesel_schema_migrations")
 }
 
+/// There is no database of a service where the configuration says.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is no database of a service at {0}: see `database_url`. `serve`, `migrate`, `client create` and `consultant add` \
+     make one"
+)]
+pub(crate) struct NoDatabase(String);
+
+/// Refuses an address where no service has made its tables, so that nobody is told of an empty database that all is
+/// stopped. What cannot be asked is told by whoever opens it.
+pub(crate) fn require_made(url: &DatabaseUrl) -> Result<(), NoDatabase> {
+    let conn = match url {
+        DatabaseUrl::Sqlite(file) if !file.path().exists() => return Err(NoDatabase(url.without_credentials())),
+        DatabaseUrl::Sqlite(file) => SqliteConnection::establish(&files::only_read(file.path())).map(Conn::Sqlite),
+        DatabaseUrl::Postgres(_) => ConnectionManager::new(url.clone()).open(),
+    };
+    let is_made = conn.map(|mut conn| has_schema(&mut conn));
+    if matches!(is_made, Ok(Ok(false))) { Err(NoDatabase(url.without_credentials())) } else { Ok(()) }
+}
+
 fn has_table(conn: &mut Conn, name: &'static str) -> QueryResult<bool> {
     match conn {
         Conn::Postgres(conn) => {
@@ -116,6 +145,31 @@ fn has_table(conn: &mut Conn, name: &'static str) -> QueryResult<bool> {
     }
 }
 
+#[derive(QueryableByName)]
+struct Table {
+    #[diesel(sql_type = SqlText)]
+    name: String,
+}
+
+/// A table of another program, where no service has ever made its own.
+pub(crate) fn foreign_table(conn: &mut Conn) -> QueryResult<Option<String>> {
+    if has_schema(conn)? {
+        return Ok(None);
+    }
+    let table: Option<Table> = match conn {
+        Conn::Postgres(conn) => {
+            sql_query("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema() LIMIT 1")
+                .get_result(conn)
+        }
+        Conn::Sqlite(conn) => {
+            sql_query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' LIMIT 1")
+                .get_result(conn)
+        }
+    }
+    .optional()?;
+    Ok(table.map(|table| table.name))
+}
+
 /// Applies pending migrations, and returns their names. Several processes may do so at once: one does it, the others wait
 /// for it, and say so.
 ///
@@ -126,6 +180,14 @@ pub(crate) fn run(conn: &mut Conn) -> Result<Vec<String>, MigrateError> {
 }
 
 fn run_for(conn: &mut Conn, patience: Duration) -> Result<Vec<String>, MigrateError> {
+    // On PostgreSQL others may have tables in the same schema; a file has one owner.
+    if matches!(conn, Conn::Sqlite(_))
+        && let Some(table) = foreign_table(conn)?
+    {
+        return Err(
+            format!("this is the database of another program: it has a table `{table}`, and none of ours").into()
+        );
+    }
     match conn {
         Conn::Postgres(conn) => {
             conn.batch_execute("SET statement_timeout = 0; SET lock_timeout = '2s'")?;
@@ -225,6 +287,15 @@ mod tests {
         let postgres = names(&POSTGRES as &dyn MigrationSource<Pg>).unwrap();
         let sqlite = names(&SQLITE as &dyn MigrationSource<Sqlite>).unwrap();
         assert_eq!(postgres, sqlite);
+    }
+
+    #[test]
+    fn nothing_is_made_in_the_database_of_another_program() {
+        let (_folder, mut conn) = fresh();
+        conn.batch_execute("CREATE TABLE payroll (id INTEGER)").unwrap();
+        let refused = run(&mut conn).unwrap_err().to_string();
+        assert!(refused.contains("`payroll`"), "{refused}");
+        assert!(!has_schema(&mut conn).unwrap());
     }
 
     #[test]

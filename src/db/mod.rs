@@ -6,6 +6,7 @@ mod connection;
 mod copy;
 mod failure;
 mod files;
+mod guards;
 mod lock;
 mod migrations;
 mod open_file;
@@ -27,7 +28,9 @@ pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::{file_moved, log_lost, no_connection};
 pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
-pub(crate) use migrations::{Difference, difference, newest as newest_migration, newest_applied, run as migrate};
+pub(crate) use migrations::{
+    Difference, difference, foreign_table, newest as newest_migration, newest_applied, require_made, run as migrate,
+};
 pub(crate) use open_file::Standing;
 pub(crate) use prepared::{Three, fixed, prepared, prepared_as};
 pub(crate) use roles::grant;

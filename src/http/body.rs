@@ -2,14 +2,16 @@
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::Waker;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
+use futures_util::task::AtomicWaker;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -26,10 +28,17 @@ pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 /// Largest body of routes that accept batches of activity events, and of raw bodies, in bytes.
 pub(crate) const BATCH_LIMIT: usize = 1024 * 1024;
 
-/// Whether the peer of a connection waits with a body until somebody wants it. `100 Continue` is for whom nothing was
-/// refused before.
+/// What a connection and the handler of its request tell each other about the body: whether the peer waits with it until
+/// somebody wants it (`100 Continue` is for whom nothing was refused before), and whether somebody does.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AwaitedBody(Arc<AtomicU8>);
+pub(crate) struct AwaitedBody(Arc<Awaited>);
+
+#[derive(Debug, Default)]
+struct Awaited {
+    expectation: AtomicU8,
+    is_wanted: AtomicBool,
+    connection: AtomicWaker,
+}
 
 impl AwaitedBody {
     const NONE: u8 = 0;
@@ -38,17 +47,33 @@ impl AwaitedBody {
 
     /// The peer waits, or does so no longer.
     pub(crate) fn set(&self, awaits: bool) {
-        self.0.store(if awaits { Self::AWAITED } else { Self::NONE }, Ordering::Relaxed);
+        self.0.expectation.store(if awaits { Self::AWAITED } else { Self::NONE }, Ordering::Relaxed);
     }
 
     /// A handler wants the body.
     fn want(&self) {
-        let _is_awaited = self.0.compare_exchange(Self::AWAITED, Self::WANTED, Ordering::Relaxed, Ordering::Relaxed);
+        let expectation = &self.0.expectation;
+        let _is_awaited =
+            expectation.compare_exchange(Self::AWAITED, Self::WANTED, Ordering::Relaxed, Ordering::Relaxed);
+        self.0.is_wanted.store(true, Ordering::SeqCst);
+        self.0.connection.wake();
+    }
+
+    /// Whether a handler wants the body; the connection is woken when one does.
+    pub(crate) fn is_wanted(&self, connection: &Waker) -> bool {
+        self.0.connection.register(connection);
+        self.0.is_wanted.load(Ordering::SeqCst)
+    }
+
+    /// The request is over.
+    pub(crate) fn end(&self) {
+        self.0.is_wanted.store(false, Ordering::SeqCst);
     }
 
     /// Whether the peer must be told to send it; true once.
     pub(crate) fn take_wanted(&self) -> bool {
-        self.0.compare_exchange(Self::WANTED, Self::NONE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let expectation = &self.0.expectation;
+        expectation.compare_exchange(Self::WANTED, Self::NONE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -77,12 +102,17 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
         let payload = payload.take();
         Box::pin(async move {
             turn(&request).await?;
-            if has_body(&request) && !is_type(&request, "application", "json") {
+            let is_json = is_type(&request, "application", "json");
+            if has_length(&request) && !is_json {
                 return Err(Code::UnsupportedMediaType.into());
             }
             let operation = Contract::operation(&request)?;
             let sender = if operation.has_caller() { Sender::Proven } else { Sender::Unproven };
             let bytes = read(&request, payload, LIMIT, sender).await?;
+            // One in chunks may turn out to have no bytes.
+            if !bytes.is_empty() && !is_json {
+                return Err(Code::UnsupportedMediaType.into());
+            }
             // A request without any required member may omit the body.
             let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
             let mut body = json::parse(text).map_err(|invalid| malformed(&invalid))?;
@@ -139,10 +169,9 @@ impl FromRequest for RawBody {
     }
 }
 
-/// Whether a body was announced: of a length that is not 0, or in chunks.
-fn has_body(request: &HttpRequest) -> bool {
-    let length = request.headers().get(CONTENT_LENGTH);
-    length.is_some_and(|length| length != "0") || request.headers().contains_key(TRANSFER_ENCODING)
+/// Whether a body of a length that is not 0 was announced.
+fn has_length(request: &HttpRequest) -> bool {
+    request.headers().get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
@@ -151,8 +180,8 @@ fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
     essence.is_some_and(|(left, right)| left.eq_ignore_ascii_case(kind) && right.eq_ignore_ascii_case(subtype))
 }
 
-/// Reads the body within a time-out and a limit; actix limits only the time of the head. What a stranger sends counts in
-/// the budget of all strangers until the request ends.
+/// Reads the body within a time-out and a limit; actix limits only the time of the head. It counts in the budget of its
+/// sender until the request ends.
 async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, sender: Sender) -> Result<Bytes, Error> {
     let time_limit = request
         .app_data::<web::Data<Context>>()
@@ -169,8 +198,8 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, sender:
     if !codings.into_iter().all(is_none) {
         return Err(Error::new(Code::UnsupportedMediaType).detail("content-encoding must be identity, or absent"));
     }
-    let limits = request.app_data::<web::Data<Limits>>().filter(|_| sender == Sender::Unproven);
-    let mut unproven = limits.map(|limits| limits.unproven_body(request, declared.unwrap_or(0))).transpose()?;
+    let limits = request.app_data::<web::Data<Limits>>();
+    let mut counted = limits.map(|limits| limits.body(request, sender, declared.unwrap_or(0))).transpose()?;
     if let Some(body) = request.conn_data::<AwaitedBody>() {
         body.want();
     }
@@ -182,7 +211,7 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, sender:
             if bytes.len() + chunk.len() > limit {
                 return Err(Code::BodyTooLarge.into());
             }
-            if let Some(body) = &mut unproven {
+            if let Some(body) = &mut counted {
                 body.grow(chunk.len())?;
             }
             bytes.extend_from_slice(&chunk);
@@ -192,7 +221,7 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, sender:
     let read: Result<Bytes, Error> =
         tokio::time::timeout(time_limit, reading).await.map_err(|_elapsed| Error::new(Code::RequestTimeout))?;
     let bytes = read?;
-    if let Some(body) = unproven {
+    if let Some(body) = counted {
         request.extensions_mut().insert(body);
     }
     Ok(bytes)

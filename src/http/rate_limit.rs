@@ -13,7 +13,8 @@ use actix_web::{HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
-use super::body_budget::{BodyBudget, UnprovenBody};
+use super::Sender;
+use super::body_budget::{BodyBudget, CountedBody};
 use super::forwarded::Proxies;
 use crate::config;
 use crate::error::{Code, Error};
@@ -64,7 +65,8 @@ pub(crate) struct Limits {
     public: Limiter<IpAddr>,
     /// Clients, if the configuration limits them.
     client: Option<Limiter<ClientId>>,
-    bodies: Arc<BodyBudget>,
+    of_strangers: Arc<BodyBudget>,
+    of_clients: Arc<BodyBudget>,
     proxies: Proxies,
     /// Whether the log says already that a peer is not trusted.
     is_warned: AtomicBool,
@@ -76,7 +78,8 @@ impl Limits {
         Self {
             public: Limiter::per_minute(PUBLIC, config.public_per_minute),
             client,
-            bodies: Arc::default(),
+            of_strangers: BodyBudget::of_strangers(),
+            of_clients: BodyBudget::of_clients(),
             proxies: Proxies { trusted: config.trusted_proxies.clone(), header: config.trusted_header },
             is_warned: AtomicBool::new(false),
         }
@@ -95,13 +98,18 @@ impl Limits {
         request.peer_addr().map(|peer| self.proxies.origin(peer.ip(), request.headers()).address.to_canonical())
     }
 
-    /// A body whose sender has proven nothing, and of which nothing has arrived; of this length, as far as it is known.
+    /// A body of which nothing has arrived; of this length, as far as it is known.
     ///
     /// # Errors
     /// `unavailable`, if so much finds no room.
-    pub(super) fn unproven_body(&self, request: &HttpRequest, length: usize) -> Result<UnprovenBody, Error> {
-        let address = self.address(request).unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        self.bodies.body(network(address), length)
+    pub(super) fn body(&self, request: &HttpRequest, sender: Sender, length: usize) -> Result<CountedBody, Error> {
+        match sender {
+            Sender::Proven => self.of_clients.body(Owner::current(), length),
+            Sender::Unproven => {
+                let address = self.address(request).unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                self.of_strangers.body(Owner::Address(network(address)), length)
+            }
+        }
     }
 
     /// Removes the counts of idle callers.

@@ -276,9 +276,18 @@ async fn what_only_an_operator_can_mend_waits_for_one() {
     }
     let inactive = ResponseTemplate::new(200).set_body_json(json!({ "ErrorCode": 406, "Message": "inactive" }));
     assert!(matches!(POSTMARK.outcome(inactive).await, Err(SendError::Permanent(_))));
-    for code in [400, 405, 412] {
-        let answer = ResponseTemplate::new(422).set_body_json(json!({ "ErrorCode": code }));
-        assert!(matches!(POSTMARK.outcome(answer).await, Err(SendError::Credentials(_))), "{code}");
+    let refused =
+        |code: u16, said: &str| ResponseTemplate::new(422).set_body_json(json!({ "ErrorCode": code, "Message": said }));
+    let unconfirmed = "Invalid 'From' address: 'no-reply@support.example' is not a verified sender signature";
+    for (code, said) in
+        [(400, ""), (405, ""), (412, ""), (1235, "no such stream"), (1236, "inbound"), (300, unconfirmed)]
+    {
+        let outcome = POSTMARK.outcome(refused(code, said)).await;
+        assert!(matches!(outcome, Err(SendError::Credentials(_))), "{code}");
+    }
+    for (code, said) in [(300, "Invalid 'To' address: 'ravi'"), (406, "inactive"), (411, "an attachment")] {
+        let outcome = POSTMARK.outcome(refused(code, said)).await;
+        assert!(matches!(outcome, Err(SendError::Permanent(_))), "{code}");
     }
     let unverified = ResponseTemplate::new(422).set_body_json(json!({ "name": "invalid_from_address" }));
     assert!(matches!(RESEND.outcome(unverified).await, Err(SendError::Credentials(_))));

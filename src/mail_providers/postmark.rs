@@ -96,12 +96,15 @@ impl Provider for Postmark {
         }
         let code = answer.error_word("ErrorCode").unwrap_or_default();
         Err(match (answer.status, code.as_str()) {
-            // The sender's signature or domain, credits, the account: none of these concerns the e-mail.
-            (StatusCode::UNPROCESSABLE_ENTITY, "400" | "401" | "402" | "405" | "412" | "413") => {
-                SendError::Credentials(answer.explain(format_args!("422 with ErrorCode {code}")))
+            // Only these concern the e-mail: its fields, its recipient. All others do the account: the sender's signature or
+            // domain, credits, the message stream.
+            (StatusCode::UNPROCESSABLE_ENTITY, "300" | "403" | "406" | "409" | "410" | "411")
+                if !answer.says("'from'") =>
+            {
+                SendError::Permanent(answer.explain(format_args!("422 with ErrorCode {code}")))
             }
             (StatusCode::UNPROCESSABLE_ENTITY, code) if !code.is_empty() => {
-                SendError::Permanent(answer.explain(format_args!("422 with ErrorCode {code}")))
+                SendError::Credentials(answer.explain(format_args!("422 with ErrorCode {code}")))
             }
             _ => answer.refusal(),
         })

@@ -178,6 +178,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Whether it may count, now or once it is confirmed.
+    pub(crate) const fn may_change(&self) -> bool {
+        self.disabled_at.is_none() || self.unconfirmed_since.is_some()
+    }
+
     pub(crate) fn reach(&self) -> Reach {
         Reach::of(self.portal.clone(), &self.tenants)
     }

@@ -29,8 +29,8 @@ use crate::telemetry::TraceContext;
 /// Bytes that a peer must take within the time-out of a write.
 const PROGRESS: usize = 32 * 1024;
 
-/// Bytes that are read before others have their turn. actix reads as long as there is something to read, and keeps a
-/// buffer of that size for the rest of the connection.
+/// Bytes that are read before others have their turn, and of a body before somebody wants it. actix reads as long as there
+/// is something to read, and keeps a buffer of that size for the rest of the connection.
 const TURN: usize = 16 * 1024;
 
 /// Time that a head has from its first byte to its end.
@@ -98,6 +98,7 @@ impl Connections {
             has_written: false,
             read_put_off: false,
             read_in_turn: 0,
+            read_of_body: 0,
             look,
             sampler: self.sampler.clone(),
             place,
@@ -147,6 +148,8 @@ pub(super) struct Connection {
     read_put_off: bool,
     /// Bytes that were read since others had their turn.
     read_in_turn: usize,
+    /// Bytes that were read of the request's body.
+    read_of_body: usize,
     /// Wakes the connection's task to look at the time.
     look: Pin<Box<Sleep>>,
     sampler: Data<Sampler>,
@@ -269,6 +272,10 @@ impl AsyncRead for Connection {
         if self.place.must_go(context.waker()) {
             return Poll::Ready(Ok(()));
         }
+        let is_unwanted = self.framing.is_in_body() && self.read_of_body >= TURN && !self.answered_early;
+        if is_unwanted && !self.awaited_body.is_wanted(context.waker()) {
+            return self.wait(context);
+        }
         if self.read_in_turn >= TURN {
             self.read_in_turn = 0;
             context.waker().wake_by_ref();
@@ -309,6 +316,7 @@ impl AsyncRead for Connection {
                 // After an early answer nothing is awaited: what comes next, the peer's end above all, is read at once.
                 if std::mem::take(&mut self.answered_early) {
                     self.unanswered_since = None;
+                    self.awaited_body.end();
                 } else {
                     self.in_progress = true;
                     self.place.set_busy(true);
@@ -325,6 +333,7 @@ impl AsyncRead for Connection {
         }
         buffer.set_filled(before + length);
         self.read_in_turn += length;
+        self.read_of_body = if self.framing.is_in_body() { self.read_of_body + length } else { 0 };
         Poll::Ready(Ok(()))
     }
 }
@@ -377,8 +386,11 @@ impl AsyncWrite for Connection {
         let is_answered = has_written && std::mem::take(&mut self.in_progress);
         if is_answered {
             self.place.set_busy(false);
+            self.awaited_body.end();
         } else if has_written && self.framing.is_in_body() {
             self.answered_early = true;
+            // What nobody wanted is read to its end.
+            context.waker().wake_by_ref();
         }
         if (was_blocked || is_answered) && std::mem::take(&mut self.read_put_off) {
             context.waker().wake_by_ref();

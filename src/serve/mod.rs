@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use self::connection::{Connection, Connections};
 use self::signals::Signals;
+pub(crate) use self::signals::survive_hangups;
 use crate::api::{self, Stopping, openapi};
 use crate::app::{App, StartError};
 use crate::clock::Clock;

@@ -68,6 +68,24 @@ impl Signals {
     }
 }
 
+/// From now on SIGHUP does not end the process: while it starts there is nothing to read again.
+///
+/// # Errors
+/// When the operating system does not report signals.
+#[cfg(unix)]
+pub(crate) fn survive_hangups() -> io::Result<()> {
+    signal(SignalKind::hangup()).map(drop)
+}
+
+/// There is no such signal.
+///
+/// # Errors
+/// Never.
+#[cfg(not(unix))]
+pub(crate) fn survive_hangups() -> io::Result<()> {
+    Ok(())
+}
+
 /// Calls `work` at each SIGHUP.
 ///
 /// # Errors

@@ -99,6 +99,13 @@ pub enum OpenError {
         .0.join(", ")
     )]
     Newer(Vec<String>),
+    /// The database is not whole.
+    #[error(
+        "the database lacks triggers without which nothing that takes access away is seen, or they are switched off ({}): \
+         restore the backup as a whole, in one transaction",
+        .0.join(", ")
+    )]
+    Incomplete(Vec<String>),
 }
 
 /// How a store is opened.
@@ -434,6 +441,9 @@ pub(crate) fn bring_up_to_date(conn: &mut Conn, migrate: bool) -> Result<Vec<Str
     let found = db::difference(conn).map_err(|error| OpenError::Migrate(error.into()))?;
     if !found.unknown.is_empty() {
         return Err(OpenError::Newer(found.unknown));
+    }
+    if !found.missing.is_empty() {
+        return Err(OpenError::Incomplete(found.missing));
     }
     if found.pending.is_empty() {
         return Ok(Vec::new());

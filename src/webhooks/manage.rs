@@ -130,16 +130,22 @@ pub(crate) async fn change(
             check(&mut fields, known.format, description, request.events.as_deref(), audience);
             fields.finish()?;
             let events = request.events.as_deref().map(|events| words(known.format, Some(events)));
+            let events = events.filter(|events| *events != known.events);
             let position = store::newest_position(tx)?;
             let since = |after: &String| heard_since::changed(&known.heard_since, &known.events, after, position);
             let changes = Changes {
-                url: url.clone(),
-                description: request.description.clone().map(text),
+                url: url.clone().filter(|url| *url != known.url),
+                description: request.description.clone().map(text).filter(|text| *text != known.description),
                 heard_since: events.as_ref().map(since).transpose()?,
                 events,
-                audience: request.audience.clone().map(text),
+                audience: request.audience.clone().map(text).filter(|text| *text != known.audience),
                 updated_at: now,
             };
+            let state =
+                if known.disabled_at.is_some() { WebhookEndpointState::Disabled } else { WebhookEndpointState::Active };
+            if changes.are_none() && request.state.is_none_or(|wanted| wanted == state) {
+                return Ok(known);
+            }
             let mut endpoint = store::change(tx, &id, &changes)?.ok_or_else(Error::not_found)?;
             let facts = EndpointFacts {
                 events: changes.events.as_deref(),

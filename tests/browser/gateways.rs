@@ -146,6 +146,8 @@ fn a_link_is_found_in_whatever_is_pasted() {
             ("entities of hyphens", link.replace('-', "&#8209;")),
             ("in a frame", wrapped(&link, 60, "\u{2502} ", "")),
             ("full-width signs", link.replace('#', "＃").replace('.', "．")),
+            ("ligatures of a PDF", link.replace("fi", "\u{fb01}").replace("fl", "\u{fb02}").replace("ff", "\u{fb00}")),
+            ("letters of mathematicians", link.replace('a', "\u{1d41a}").replace('7', "\u{1d7d5}")),
             (
                 "source of a mail in base64",
                 format!(

@@ -45,7 +45,16 @@ fn five_wrong_codes_leave_the_link_unspent_and_the_right_one_enters_the_portal()
         browser.click("#continue").await;
         browser.until_state("code").await;
         let fresh = world.mailed_code(2).await;
-        browser.fill("#code-input", &format!("{} {}", &fresh[..3], &fresh[3..])).await;
+        // With a blank, and in the digits that their keyboard writes: full-width ones, and those of Devanagari.
+        let digit =
+            |zero: char| move |digit: char| char::from_u32(u32::from(zero) + digit.to_digit(10).unwrap()).unwrap();
+        let written: String = fresh[..3]
+            .chars()
+            .map(digit('\u{ff10}'))
+            .chain([' '])
+            .chain(fresh[3..].chars().map(digit('\u{966}')))
+            .collect();
+        browser.fill("#code-input", &written).await;
         browser.click("#code-submit").await;
         browser.confirm().await;
         assert!(browser.text("#acting-as").await.contains("Ravi Kumar (support) is acting as Asha Rao"));

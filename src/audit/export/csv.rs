@@ -63,7 +63,7 @@ pub(super) fn line(event: &AuditEvent) -> Result<String, Error> {
         };
         fields.pointer(pointer).map_or_else(String::new, text)
     };
-    record(COLUMNS.iter().map(cell).map(harmless))
+    record(COLUMNS.iter().map(|column| harmless(&cell(column))))
 }
 
 fn text(value: &Value) -> String {
@@ -73,13 +73,23 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// Prefixes cells that a spreadsheet would evaluate as a formula (CSV injection).
-fn harmless(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
-        format!("'{cell}")
-    } else {
-        cell
+/// What a spreadsheet takes for the beginning of a formula.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// Prefixes cells that a spreadsheet would evaluate as a formula (CSV injection), and what would be one where the list
+/// separator is a semicolon or a tab, as in most of Europe: a cell for us, several there.
+fn harmless(cell: &str) -> String {
+    let mut safe = String::with_capacity(cell.len() + 1);
+    let mut begins = true;
+    for letter in cell.chars() {
+        if begins && FORMULA.contains(&letter) {
+            safe.push('\'');
+        }
+        // Blanks and quotes before a formula are passed over.
+        begins = matches!(letter, ';' | '\t' | '\r' | '\n') || (begins && matches!(letter, ' ' | '"' | '\''));
+        safe.push(letter);
     }
+    safe
 }
 
 fn record(cells: impl Iterator<Item = String>) -> Result<String, Error> {
@@ -96,9 +106,15 @@ mod tests {
     #[test]
     fn no_cell_is_a_formula() {
         for cell in ["=HYPERLINK(\"http://x\")", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"] {
-            assert!(harmless(cell.to_owned()).starts_with('\''), "{cell:?}");
+            assert!(harmless(cell).starts_with('\''), "{cell:?}");
         }
-        assert_eq!(harmless("SUP-1".to_owned()), "SUP-1");
+        for cell in ["T;=1", "T; \"@SUM(1)", "a\t+1", "x;;-1", "a\n=1"] {
+            let (before, formula) = cell.split_at(cell.find(['=', '@', '+', '-']).unwrap());
+            assert_eq!(harmless(cell), format!("{before}'{formula}"));
+        }
+        for cell in ["SUP-1", "a; b", "x=1", "two; three-four", ""] {
+            assert_eq!(harmless(cell), cell);
+        }
     }
 
     #[test]

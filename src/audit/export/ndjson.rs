@@ -1,6 +1,7 @@
 //! The log itself: one canonical JSON object (RFC 8785) per event, then the checkpoint.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::ExportQuery;
 use crate::audit::Erased;
@@ -13,7 +14,8 @@ use crate::journal::tree::base64;
 /// What an export that does not hold the whole log was cut to.
 #[derive(Serialize)]
 struct View<'a> {
-    filters: &'a ExportQuery,
+    /// Those that were given.
+    filters: Value,
     note: &'static str,
     /// The portal that the client is bound to, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,6 +30,7 @@ struct Opening<'a> {
 
 pub(super) fn view(filters: &ExportQuery, portal: Option<&str>) -> Result<String, Error> {
     let note = "a view of the log: events are left out, so that it cannot be verified as a whole";
+    let filters = super::ocsf::without_nulls(serde_json::to_value(filters).map_err(Error::internal)?);
     Ok(canonical(&Opening { view: View { filters, note, portal } })? + "\n")
 }
 

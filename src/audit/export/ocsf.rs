@@ -103,7 +103,8 @@ fn object(event: &AuditEvent) -> Value {
         "type_name": format!("{}: {}", class.name, class.activity.1),
         "severity": severity, "severity_id": severity_id,
         "status": status, "status_id": status_id, "status_code": data.get("code"),
-        "time": milliseconds(event.occurred_at),
+        // A time that cannot be true is no time to search by.
+        "time": milliseconds(if event.out_of_session { event.recorded_at } else { event.occurred_at }),
         "message": event.reason,
         "metadata": {
             "version": VERSION,
@@ -120,6 +121,7 @@ fn object(event: &AuditEvent) -> Value {
             "magic_link_id": event.magic_link_id, "principal_id": event.principal_id, "profile_id": event.profile_id,
             "principal_ids": (!event.principal_ids.is_empty()).then_some(&event.principal_ids),
             "source": event.source, "seq": event.seq, "late": event.late.then_some(true),
+            "out_of_session": event.out_of_session.then_some(true),
             "policy_violation": event.policy_violation.then_some(true),
             "trace_id": event.trace_id, "data": event.data, "erased": event.erased,
         },
@@ -172,8 +174,8 @@ fn milliseconds(moment: Timestamp) -> i64 {
     moment.unix_micros() / 1_000
 }
 
-/// Removes members that are null: OCSF attributes are absent instead.
-fn without_nulls(value: Value) -> Value {
+/// Removes members that are null: they are absent instead.
+pub(super) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let kept = members.into_iter().filter(|(_, value)| !value.is_null());

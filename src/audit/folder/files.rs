@@ -58,10 +58,12 @@ impl Found {
     }
 }
 
-/// Reads the mark of a folder, the files that were written last, and of the others those whose turn it is.
-pub(super) fn look(folder: &Path, after: Option<&Path>, most: usize) -> io::Result<Found> {
+/// Reads the mark of a folder, the files that were written last, of the others those whose turn it is, and those that are to
+/// be read `again`, if they are still there.
+pub(super) fn look(folder: &Path, after: Option<&Path>, most: usize, again: &[PathBuf]) -> io::Result<Found> {
     let mut files = checkpoints(folder)?;
     let mut next = None;
+    let again: Vec<PathBuf> = again.iter().filter(|file| files.contains(file)).cloned().collect();
     if files.len() > most {
         let newest = files.split_off(files.len().saturating_sub(NEWEST.min(most)));
         files.sort();
@@ -71,6 +73,8 @@ pub(super) fn look(folder: &Path, after: Option<&Path>, most: usize) -> io::Resu
             next = files.last().cloned();
         }
         files.extend(newest);
+        let missing: Vec<PathBuf> = again.into_iter().filter(|file| !files.contains(file)).collect();
+        files.extend(missing);
     }
     Ok(Found { mark: mark(folder)?, files: files.into_iter().map(|file| (file.clone(), read(&file))).collect(), next })
 }
@@ -95,7 +99,7 @@ pub(super) fn replace(
     is_own: impl Fn(&[u8]) -> bool,
 ) -> io::Result<bool> {
     if mark(folder)? != Mark::Of(owner.to_owned()) {
-        let found = look(folder, None, NEWEST)?;
+        let found = look(folder, None, NEWEST, &[])?;
         let has_own = found.files.iter().any(|(_, read)| read.as_ref().is_ok_and(|bytes| is_own(bytes)));
         if found.is_foreign(owner, has_own, was_used) {
             return Ok(false);
@@ -153,7 +157,9 @@ mod tests {
         let replaced = |text: &str, owner: &str, was_used: bool| {
             replace(&outside, &file, text, (owner, was_used), |bytes| bytes.starts_with(owner.as_bytes()))
         };
-        assert!(look(&outside, None, 1).is_err() && replaced("us: first", "us", false).is_err() && !outside.exists());
+        assert!(
+            look(&outside, None, 1, &[]).is_err() && replaced("us: first", "us", false).is_err() && !outside.exists()
+        );
         fs::create_dir(&outside).unwrap();
         assert!(!replaced("us: first", "us", true).unwrap());
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
@@ -183,7 +189,7 @@ mod tests {
         let (mut after, mut seen, mut turns) = (None::<PathBuf>, std::collections::BTreeSet::new(), 0);
         let newest = checkpoints(place.path()).unwrap().pop().unwrap();
         loop {
-            let found = look(place.path(), after.as_deref(), 50).unwrap();
+            let found = look(place.path(), after.as_deref(), 50, &[]).unwrap();
             assert!(found.files.len() <= 50 && found.files.iter().any(|(file, _)| *file == newest));
             seen.extend(found.files.into_iter().map(|(file, _)| file));
             turns += 1;
@@ -193,6 +199,6 @@ mod tests {
             }
         }
         assert_eq!((seen.len(), turns), (100, 4));
-        assert_eq!(look(place.path(), None, 100).unwrap().files.len(), 100);
+        assert_eq!(look(place.path(), None, 100, &[]).unwrap().files.len(), 100);
     }
 }

@@ -30,9 +30,18 @@ pub(super) struct Seen {
     pub is_complete: bool,
     /// Whether that is so of `read` alone.
     has_all: bool,
-    /// Files that are no checkpoints of ours.
-    skipped: Vec<PathBuf>,
+    /// Files that are no checkpoints of ours, as they were read last.
+    skipped: Vec<Skipped>,
     pub fault: Option<FolderFault>,
+}
+
+/// A file that is no checkpoint of ours, and why.
+#[derive(Debug)]
+pub(super) struct Skipped {
+    pub file: PathBuf,
+    pub why: String,
+    /// It may have held one.
+    pub is_damaged: bool,
 }
 
 impl Seen {
@@ -44,7 +53,8 @@ impl Seen {
 
     /// Why the folder vouches for nothing.
     pub(super) fn fault(&self) -> Option<FolderFault> {
-        self.fault.or((!self.is_complete).then_some(FolderFault::Unread))
+        let is_damaged = self.skipped.iter().any(|one| one.is_damaged);
+        self.fault.or(is_damaged.then_some(FolderFault::Damaged)).or((!self.is_complete).then_some(FolderFault::Unread))
     }
 
     /// What was there is compared on.
@@ -56,13 +66,18 @@ impl Seen {
     }
 
     /// A file that is no checkpoint is told once.
-    pub(super) fn skip(&mut self, files: Vec<(PathBuf, String)>) {
-        for (file, why) in &files {
-            if !self.skipped.contains(file) {
+    pub(super) fn skip(&mut self, skipped: Vec<Skipped>) {
+        for Skipped { file, why, .. } in &skipped {
+            if !self.skipped.iter().any(|known| known.file == *file) {
                 tracing::warn!(checkpoint.file = %file.display(), error.cause = why, "skipped");
             }
         }
-        self.skipped = files.into_iter().map(|(file, _)| file).collect();
+        self.skipped = skipped;
+    }
+
+    /// What was skipped is read each time, whatever the others' turn is.
+    pub(super) fn again(&self) -> Vec<PathBuf> {
+        self.skipped.iter().map(|one| one.file.clone()).collect()
     }
 
     /// Takes what was read and compared; whether there is more that was not since the start.

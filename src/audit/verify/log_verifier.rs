@@ -71,6 +71,12 @@ impl LogVerifier {
 
 /// A note whose signatures are still to be verified.
 pub(in crate::audit) fn unverified(bytes: &[u8]) -> Result<Note, String> {
+    super::require_untouched(bytes)?;
+    if !bytes.ends_with(b"\n") {
+        return Err(
+            "has lost its last line break: the file was changed on the way; verify it as it was downloaded".to_owned()
+        );
+    }
     let note = Note::from_bytes(bytes).map_err(|error| error.to_string())?;
     if note.to_bytes() == bytes { Ok(note) } else { Err("is not a well-formed signed note".to_owned()) }
 }
@@ -85,6 +91,7 @@ pub(super) fn trunk(origin: &str) -> &str {
 
 /// The origin in the first line of a checkpoint.
 pub(in crate::audit) fn origin_of(checkpoint: &[u8]) -> Result<&str, String> {
+    super::require_untouched(checkpoint)?;
     let line = checkpoint.split(|byte| *byte == b'\n').next().unwrap_or_default();
     std::str::from_utf8(line).map_err(|_error| "is not a well-formed signed note".to_owned())
 }

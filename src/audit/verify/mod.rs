@@ -410,14 +410,20 @@ impl Events<'_> {
 const WRITTEN_ANEW: &str = "is not in canonical form (RFC 8785): it was formatted anew or changed on the way; verify the \
                             file as it was downloaded";
 
-/// Reads a text that must be as it was written, to the byte; says so where a program on the way has saved it anew.
-fn read_canonical(text: &[u8]) -> Result<Value, &'static str> {
+/// Refuses what a program on the way has saved in another way than it was written, and says how.
+fn require_untouched(text: &[u8]) -> Result<(), &'static str> {
     if text.starts_with(b"\xEF\xBB\xBF") || text.contains(&0) {
         return Err("was saved anew in another encoding: verify the file as it was downloaded");
     }
-    if text.ends_with(b"\r") {
+    if text.ends_with(b"\r") || text.ends_with(b"\r\n") {
         return Err("ends as lines of Windows do: the file was changed on the way; verify it as it was downloaded");
     }
+    Ok(())
+}
+
+/// Reads a text that must be as it was written, to the byte; says so where a program on the way has saved it anew.
+fn read_canonical(text: &[u8]) -> Result<Value, &'static str> {
+    require_untouched(text)?;
     let value: Value = serde_json::from_slice(text).map_err(|_invalid| "is not JSON")?;
     let is_canonical = canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text);
     if is_canonical { Ok(value) } else { Err(WRITTEN_ANEW) }

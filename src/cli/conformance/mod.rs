@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use clap::Args;
 use reqwest::Method;
+#[cfg(unix)]
+use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
@@ -144,11 +146,15 @@ struct Run {
     browser: Browser,
 }
 
-/// The portal's process, which ends with the run.
+/// The portal's process, which ends with the run, and so do those that it has started.
 struct Portal(Child);
 
 impl Drop for Portal {
     fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
+            let _has_ended_or_not = kill_process_group(group, Signal::KILL);
+        }
         // It may have ended by itself.
         drop(self.0.kill());
         drop(self.0.wait());
@@ -234,6 +240,8 @@ impl Run {
             let mut command = Command::new(program);
             // Its own words are no part of the report.
             command.args(arguments).envs(self.variables()).stdout(io::stderr());
+            #[cfg(unix)]
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
             Some(Portal(command.spawn().map_err(|error| format!("cannot start {program}: {error}"))?))
         } else {
             // On standard error: with `--json` standard output is for the report.

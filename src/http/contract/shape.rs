@@ -76,6 +76,9 @@ impl Checked {
 
     /// Looks at a member, item or parameter.
     pub(super) fn member(&mut self, name: impl fmt::Display, look: impl FnOnce(&mut Self)) {
+        if self.is_full() {
+            return;
+        }
         let length = self.pointer.len();
         let escaped = name.to_string().replace('~', "~0").replace('/', "~1");
         self.pointer.push('/');
@@ -85,9 +88,14 @@ impl Checked {
     }
 
     pub(super) fn error(&mut self, code: &'static str, detail: impl fmt::Display) {
-        if self.errors.len() < MAX_ERRORS {
+        if !self.is_full() {
             self.errors.push((self.pointer.clone(), code, detail.to_string()));
         }
+    }
+
+    /// Whether there is room for no more errors: what follows need not be looked at.
+    const fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS
     }
 
     /// Refuses the request if there is an error.
@@ -339,5 +347,26 @@ impl Range {
             (false, false) => format!(" from {least} to {most}"),
         };
         checked.error("malformed", format_args!("must be a whole number{range}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_the_last_error_that_is_told_is_not_looked_at() {
+        let description = json!({});
+        let item = json!({ "type": "object", "properties": { "at": { "type": "string" } }, "required": ["at"] });
+        let shape = Shape::of(&description, &json!({ "type": "array", "items": item })).unwrap();
+        let mut body = vec![json!({}); MAX_ERRORS];
+        body.push(json!({ "at": " blanks " }));
+        let mut list = Value::from(body);
+        let mut checked = Checked::in_a(Place::Body);
+        shape.check(&mut list, &mut checked);
+        assert_eq!(list[MAX_ERRORS]["at"], " blanks ");
+        assert_eq!(checked.finish(Code::InvalidBody).unwrap_err().fields().len(), MAX_ERRORS);
     }
 }

@@ -183,6 +183,12 @@
     if (again !== resend) return 'Your link has not been used.';
     return isCertain ? 'No fresh link was sent.' : 'It is not certain that a fresh link was sent.';
   };
+  // Digits of every script: each has its ten in a row.
+  const withAsciiDigits = (text) => text.normalize('NFKC').replace(/\p{Nd}/gu, (digit) => {
+    let value = 0;
+    while (/\p{Nd}/u.test(String.fromCodePoint(digit.codePointAt(0) - value - 1))) value += 1;
+    return value % 10;
+  });
   const later = (wait) => (wait ? `Please wait about ${inWords(wait)}, then try again.` : 'Please wait a moment, then try again.');
 
   // Texts of each state. `facts` lists the rows of the table, `resend` and
@@ -807,7 +813,7 @@
   parts.code.addEventListener('submit', (event) => {
     event.preventDefault();
     if (acting || !event.isTrusted) return;
-    const code = parts['code-input'].value.replace(/[^0-9a-z]+/gi, '');
+    const code = withAsciiDigits(parts['code-input'].value).replace(/[^0-9a-z]+/gi, '');
     if (/^\d{6}$/.test(code)) {
       sendCode(code);
       return;

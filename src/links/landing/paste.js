@@ -117,14 +117,13 @@
     return text.replace(/(?:\u001b|\u241b|\^\[)\[[\d;:?]{0,20}[@-~]|\[\d{1,3}(?:;\d{1,3}){0,5}m/g, '');
   }
 
-  // Without what nobody sees: hyphens and spaces for line breaks, marks of direction, escapes of Markdown. Full-width signs
-  // and dashes become those that they stand for.
+  // Without what nobody sees: hyphens and spaces for line breaks, marks of direction, escapes of Markdown. Full-width signs,
+  // ligatures and dashes become what they stand for.
   function clean(text) {
     return withoutColours(withoutUtf7(withoutEscapes(withoutEntities(text))))
       .replace(/\u0085/g, '\n')
       .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffc\\]/g, '')
-      .replace(/[\uff01-\uff5e]/g, function (wide) { return String.fromCharCode(wide.charCodeAt(0) - 0xfee0); })
-      .replace(/[\u2024\ufe52]/g, '.')
+      .normalize('NFKC')
       .replace(DASHES, '-');
   }
 

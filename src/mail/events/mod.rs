@@ -255,7 +255,8 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     Ok(())
 }
 
-/// The mail job of a report. If the report has both ids, both must match.
+/// The mail job of a report. If the report has both ids, both must match; but an attempt without an answer may have left, and
+/// what became of it is told of another message, or by another provider. That this one failed says nothing of the last one.
 fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Sent>, Error> {
     let found = match (&report.job_id, &report.message_id) {
         (Some(id), _) => store::find_sent(tx, id)?,
@@ -278,6 +279,7 @@ fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Sent>
             }
             _ => true,
         };
-        same && job.provider.as_deref() == Some(provider)
+        let may_be_earlier = job.unknown_attempts > 0 && report.job_id.is_some() && report.kind != Kind::GivenUp;
+        (same && job.provider.as_deref() == Some(provider)) || may_be_earlier
     }))
 }

@@ -197,8 +197,11 @@ fn report(message: &str) -> Option<Report> {
     let body: Value = serde_json::from_str(message).ok()?;
     let mut word = text(&body, "/eventType").or_else(|| text(&body, "/notificationType"))?.to_owned();
     let mut kind = super::kind(EVENTS, &word)?;
-    if kind == Kind::Complained && text(&body, "/complaint/complaintFeedbackType") == Some("not-spam") {
-        // The recipient took the e-mail out of the spam folder.
+    if kind == Kind::Complained
+        && matches!(text(&body, "/complaint/complaintFeedbackType"), Some("not-spam" | "auth-failure" | "virus"))
+    {
+        // The recipient took the e-mail out of the spam folder, or a program of theirs reports what no person complained
+        // about (RFC 5965, RFC 6591).
         return None;
     }
     let sub = text(&body, "/complaint/complaintSubType").unwrap_or_default();

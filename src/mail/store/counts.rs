@@ -47,15 +47,17 @@ pub(in crate::mail) fn link_mails(
         .load(conn)
 }
 
-/// Whether somebody was sent so many notices of the same tenant since a time; `job` is not counted. A consultant has those
-/// without an address of their own.
+/// Whether somebody was sent so many notices of the same tenant lately, or will be by those that stand before `job` in the
+/// queue. A consultant has those without an address of their own.
 pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, lately: Lately, limit: i64) -> QueryResult<bool> {
+    let stands_before =
+        jobs::finished_at.is_null().and(jobs::next_attempt_at.le(lately.until)).and(jobs::id.lt(&job.id));
     let sent = jobs::table
         .filter(jobs::tenant_id.eq(&job.tenant_id))
         .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
         .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
         .filter(jobs::id.ne(&job.id))
-        .filter(jobs::attempts.gt(0))
+        .filter(jobs::attempts.gt(0).or(stands_before))
         .order(jobs::id.asc())
         .offset(limit - 1)
         .select(jobs::id);

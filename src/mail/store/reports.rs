@@ -62,6 +62,8 @@ pub(in crate::mail) struct Sent {
     pub retry_round: i32,
     pub provider: Option<String>,
     pub provider_message_id: Option<String>,
+    /// Attempts with an unknown outcome.
+    pub unknown_attempts: i32,
 }
 
 impl Sent {
@@ -90,6 +92,7 @@ macro_rules! sent {
             jobs::retry_round,
             jobs::provider,
             jobs::provider_message_id,
+            jobs::unknown_attempts,
         )
     };
 }
@@ -116,8 +119,8 @@ pub(in crate::mail) fn find_sent_by_message(
 /// Applies a provider's report to a sent e-mail; `false` if it was applied before, or the e-mail was not sent.
 ///
 /// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
-/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good, or to have arrived where an
-/// attempt had no answer.
+/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good, or to have arrived: where
+/// an attempt had no answer, or where the provider took it and said too early that it had failed.
 pub(in crate::mail) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -130,7 +133,8 @@ pub(in crate::mail) fn reported(
         from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
     // What failed is the last attempt.
-    let may_have_left = jobs::state.eq(DeliveryState::Failed).and(jobs::unknown_attempts.gt(0));
+    let has_left = jobs::unknown_attempts.gt(0).or(jobs::provider_message_id.is_not_null());
+    let may_have_left = jobs::state.eq(DeliveryState::Failed).and(has_left);
     let is_delivered = (state == DeliveryState::Delivered).into_sql::<Bool>();
     // It left before that: `finished_at` is when a mail left until the first report comes.
     let left_at = sql::<Nullable<SqlTimestamp>>("coalesce(mail_jobs.left_at, mail_jobs.finished_at, ")

@@ -36,7 +36,8 @@ pub(in crate::mail) enum Attempt {
 }
 
 /// Stores that these e-mails were accepted, each with the provider's id of its message: one statement on PostgreSQL, a
-/// prepared one for each on SQLite. Those whose lease was lost, or whose job was cancelled meanwhile, stay as they are.
+/// prepared one for each on SQLite. Those whose lease was lost stay as they are; one that was cancelled meanwhile has left all
+/// the same.
 pub(in crate::mail) fn settle_accepted(
     conn: &mut Conn,
     accepted: &[(&Job, Option<&str>)],
@@ -52,15 +53,16 @@ pub(in crate::mail) fn settle_accepted(
     }
     match conn {
         Conn::Postgres(conn) => {
-            let settled = sql_query(format!("{SETTLE}{OPEN} RETURNING mail_jobs.id"))
-                .bind::<Text, _>(provider)
-                .bind::<Text, _>(DeliveryState::Accepted)
-                .bind::<sql_types::Timestamp, _>(now)
-                .bind::<Array<Text>, _>(accepted.iter().map(|(job, _)| job.id.as_str()).collect::<Vec<_>>())
-                .bind::<Array<Nullable<sql_types::Timestamp>>, _>(
-                    accepted.iter().map(|(job, _)| job.lease_until).collect::<Vec<_>>(),
-                )
-                .bind::<Array<Nullable<Text>>, _>(accepted.iter().map(|(_, id)| *id).collect::<Vec<_>>());
+            let settled =
+                sql_query(format!("{SETTLE}({OPEN} OR mail_jobs.state = 'cancelled') RETURNING mail_jobs.id"))
+                    .bind::<Text, _>(provider)
+                    .bind::<Text, _>(DeliveryState::Accepted)
+                    .bind::<sql_types::Timestamp, _>(now)
+                    .bind::<Array<Text>, _>(accepted.iter().map(|(job, _)| job.id.as_str()).collect::<Vec<_>>())
+                    .bind::<Array<Nullable<sql_types::Timestamp>>, _>(
+                        accepted.iter().map(|(job, _)| job.lease_until).collect::<Vec<_>>(),
+                    )
+                    .bind::<Array<Nullable<Text>>, _>(accepted.iter().map(|(_, id)| *id).collect::<Vec<_>>());
             prepared_as::<Text, _>(settled).load::<String>(conn).map(drop)
         }
         Conn::Sqlite(_) => accepted.iter().try_for_each(|(job, message_id)| {
@@ -70,7 +72,7 @@ pub(in crate::mail) fn settle_accepted(
     }
 }
 
-/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile. One that the provider
+/// Stores the outcome of an attempt; `false` if the lease was lost, or the job cancelled meanwhile and it did not leave. One that the provider
 /// refuses leaves on record where the mail was sent to ([`Job::claimed_after`]).
 pub(in crate::mail) fn settle(
     conn: &mut Conn,
@@ -81,10 +83,13 @@ pub(in crate::mail) fn settle(
 ) -> QueryResult<bool> {
     macro_rules! mine {
         ($changes:expr) => {
+            mine!($changes, jobs::finished_at.is_null())
+        };
+        ($changes:expr, $state:expr) => {
             fixed!(prepared(
                 diesel::update(jobs::table.find(&job.id))
                     .filter(jobs::lease_until.eq(job.lease_until))
-                    .filter(jobs::finished_at.is_null())
+                    .filter($state)
                     .set($changes)
                     .returning(jobs::id),
             ))
@@ -94,14 +99,17 @@ pub(in crate::mail) fn settle(
     }
     let provider = jobs::provider.eq(Some(provider));
     let mine = match attempt {
-        Attempt::Accepted { message_id } => mine!((
-            provider,
-            jobs::state.eq(DeliveryState::Accepted),
-            jobs::finished_at.eq(Some(now)),
-            jobs::left_at.eq(Some(now)),
-            jobs::provider_message_id.eq(message_id.as_ref()),
-            jobs::last_error.eq(None::<String>),
-        )),
+        Attempt::Accepted { message_id } => mine!(
+            (
+                provider,
+                jobs::state.eq(DeliveryState::Accepted),
+                jobs::finished_at.eq(Some(now)),
+                jobs::left_at.eq(Some(now)),
+                jobs::provider_message_id.eq(message_id.as_ref()),
+                jobs::last_error.eq(None::<String>),
+            ),
+            jobs::finished_at.is_null().or(jobs::state.eq(DeliveryState::Cancelled))
+        ),
         Attempt::Again { at, error } => mine!((
             provider,
             jobs::state.eq(DeliveryState::Queued),

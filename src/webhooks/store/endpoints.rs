@@ -228,6 +228,12 @@ pub(in crate::webhooks) struct Changes {
     pub updated_at: Timestamp,
 }
 
+impl Changes {
+    pub(in crate::webhooks) const fn are_none(&self) -> bool {
+        self.url.is_none() && self.description.is_none() && self.events.is_none() && self.audience.is_none()
+    }
+}
+
 /// Changes an endpoint; `None` if it was deleted meanwhile.
 pub(in crate::webhooks) fn change(
     conn: &mut Conn,

@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{World, apply, command, eventually, on_both_databases};
+use crate::support::{Database, Settings, Sql, World, apply, command, eventually, folder, on_both_databases};
 
 const WRONG: &str = "b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgISE=";
 
@@ -84,4 +84,47 @@ async fn the_last_signing_key_is_revoked_without_the_master_key(world: &World) {
     .await;
     let next = world.open_session(&portal).await;
     assert!(portal.is_active(next["access_token"].as_str().unwrap()).await);
+}
+
+/// The address of a database in which nobody has made anything.
+fn empty_database(world: &World) -> String {
+    match world.database {
+        Database::Sqlite => format!("sqlite://{}", folder("nowhere").join("none.db").display()),
+        Database::Postgres => {
+            let name = format!("{}_none", Sql::name(world));
+            Sql::control(world).run(&format!("CREATE DATABASE {name} TEMPLATE template0")).unwrap();
+            world.database_url.replace(&format!("/{}?", Sql::name(world)), &format!("/{name}?"))
+        }
+    }
+}
+
+// Another folder, or a typing error in the address: nobody may believe that the brake is on.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn no_brake_is_put_on_where_there_is_no_database(world: &World) {
+    let address = empty_database(world);
+    let run =
+        |arguments: &[&str]| command(world).args(arguments).env("MAGIC_LINK_DATABASE_URL", &address).output().unwrap();
+    for arguments in [
+        &["freeze", "--reason", "Rehearsal"][..],
+        &["unfreeze"],
+        &["link", "revoke-all", "--everything", "--reason", "A laptop was stolen"],
+        &["restore"],
+        &["link", "list"],
+        &["key", "rotate"],
+        &["maintain"],
+        &["audit", "export", "--tenant", "acme"],
+    ] {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("there is no database of a service at"), "{arguments:?}: {said}");
+    }
+    if let Some(file) = address.strip_prefix("sqlite://") {
+        assert!(!std::path::Path::new(file).exists(), "nothing was made");
+    }
+    // Those of a first set-up make it.
+    let added = run(&["consultant", "add", "--name", "Ravi Kumar", "--email", "ravi@support.example"]);
+    assert!(added.status.success(), "{added:?}");
+    assert!(run(&["freeze", "--reason", "Rehearsal"]).status.success());
 }

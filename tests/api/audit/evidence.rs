@@ -174,3 +174,26 @@ async fn a_person_learns_who_touched_their_data(world: &World) {
     let read = world.admin.events("&type=audit.read&tenant_id=acme").await;
     assert!(read.iter().any(|event| event["data"]["principal_id"] == "emp-9"), "asking is an event");
 }
+
+// A pipe gives what it has, which may be one byte.
+#[apply(on_both_databases)]
+async fn evidence_that_comes_through_a_slow_pipe_is_evidence(world: &World) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let (portal, session) = visit(world).await;
+    let link = session["magic_link_id"].as_str().unwrap();
+    let pack = portal.get(&format!("/v1/magic-links/{link}/evidence")).await.text;
+    let auditor = Auditor::of("acme", &world.admin).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
+    command.args(["audit", "verify", "-", "--key", &auditor.key]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut verifier = command.spawn().unwrap();
+    let mut pipe = verifier.stdin.take().unwrap();
+    for piece in [&pack[..1], &pack[1..9], &pack[9..]] {
+        pipe.write_all(piece.as_bytes()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    drop(pipe);
+    let output = verifier.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

@@ -82,7 +82,8 @@ async fn every_line_carries_its_place_and_its_hash(world: &World) {
     // A portal that is bound to one sees its own part of the log, which proves nothing by itself.
     let own = portal.get("/v1/audit-events/export?tenant_id=acme").await;
     let mut own: Vec<Value> = own.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(own.remove(0)["view"].is_object(), "the first line says so");
+    let view = own.remove(0)["view"].clone();
+    assert_eq!(view["filters"], json!({ "format": "ndjson", "tenant_id": "acme" }), "the first line says so");
     assert!(
         own.len() >= 10 && own.iter().all(|event| event["leaf"]["portal"] == "cloud"),
         "no line of others, no checkpoint"
@@ -365,4 +366,21 @@ async fn checkpoints_leave_the_machine(world: &World) {
     assert_eq!((&message["specversion"], &message["type"]), (&json!("1.0"), &json!("audit.checkpoint")));
     // What the archive keeps is what later exports are checked against.
     auditor.accepts(&auditor.export(&operator).await, &[message["data"]["checkpoint"].as_str().unwrap()]);
+}
+
+// What a program on the way has saved anew is said to be that, and nothing worse.
+#[apply(on_both_databases)]
+async fn a_checkpoint_that_was_saved_anew_is_told_as_that(world: &World) {
+    visit(world).await;
+    let auditor = Auditor::of("acme", &world.admin).await;
+    let checkpoint = auditor.checkpoint(&world.admin).await;
+    let export = auditor.export(&world.admin).await;
+    auditor.accepts(&export, &[&checkpoint]);
+    for (saved, why) in [
+        (format!("\u{feff}{checkpoint}"), "in another encoding"),
+        (checkpoint.replace('\n', "\r\n"), "as lines of Windows do"),
+        (checkpoint.trim_end().to_owned(), "has lost its last line break"),
+    ] {
+        auditor.refuses(&export, &[&saved], why);
+    }
 }

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Auditor, Backup, World, apply, command, eventually, folder, on_both_databases};
+use crate::support::{
+    Api, Auditor, Backup, Process, Settings, World, apply, command, eventually, folder, on_both_databases,
+};
 
 /// Runs a command and gives the one JSON object that it prints.
 async fn run(world: &World, arguments: &[&str]) -> Value {
@@ -120,4 +122,27 @@ async fn keys_change_across_a_restore_and_a_change_of_the_master_key(world: &Wor
         let said = auditor.accepts(&export, &[&late, &lost, &early]);
         assert!(said.contains("the database was restored") && said.contains("the key was changed"), "{said}");
     }
+}
+
+// A playbook that runs the command on each host.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn keys_that_are_made_at_once_are_introduced_one_after_the_other(world: &World) {
+    let copies = [Process::start(world), Process::start(world)];
+    let admin = world.admin.at(&copies[0].base).patient();
+    grow(&admin, 1).await;
+    let first = Auditor::of("acme", &admin).await;
+    let early = first.checkpoint(&admin).await;
+    for _ in 0..3 {
+        let rotate = async || run(world, &["audit", "rotate-key"]).await;
+        futures_util::future::join4(rotate(), rotate(), rotate(), rotate()).await;
+        grow(&admin, 1).await;
+    }
+    for tenant in ["acme", "globex", "_system"] {
+        let auditor = Auditor::of(tenant, &admin).await;
+        let late = auditor.checkpoint(&admin).await;
+        auditor.accepts(&auditor.export(&admin).await, &[&late]);
+    }
+    let late = Auditor::of("acme", &admin).await.checkpoint(&admin).await;
+    first.accepts(&first.export(&admin).await, &[&late, &early]);
 }

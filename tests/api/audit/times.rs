@@ -87,6 +87,17 @@ async fn a_time_outside_the_session_is_taken_and_marked(world: &World) {
     let export = auditor.export(&world.admin).await;
     assert!(export.contains("\"out_of_session\":true"));
     assert!(auditor.verify(&export, &[&checkpoint]).status.success());
+    // A search by the time finds it, and sees that it was told so.
+    let ocsf = world.admin.get("/v1/audit-events/export?tenant_id=acme&format=ocsf&out_of_session=true").await.text;
+    let lines: Vec<Value> = ocsf.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<&Value> = lines.iter().filter(|line| line.get("metadata").is_some()).collect();
+    assert_eq!(lines.len(), 7);
+    for line in lines {
+        assert_eq!(
+            (&line["unmapped"]["out_of_session"], &line["time"]),
+            (&json!(true), &line["metadata"]["logged_time"])
+        );
+    }
     let hidden = export.replacen("\"out_of_session\":true,", "", 1);
     assert!(!auditor.verify(&hidden, &[&checkpoint]).status.success(), "the mark is in the leaf");
 }

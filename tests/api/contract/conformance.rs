@@ -145,3 +145,33 @@ fn what_cannot_be_run_is_said() {
         assert!(output.status.code() == Some(1) && said.contains(why), "{why}: {output:?}");
     }
 }
+
+// A portal is often started by another program, as npm does.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_portal_has_started_ends_with_the_run() {
+    let place = folder("conformance-children");
+    let pid = place.join("pid");
+    let script = format!("sleep 300 & echo $! > {0}.new; mv {0}.new {0}; wait", pid.display());
+    for is_ended in [false, true] {
+        let wait = if is_ended { "60" } else { "1" };
+        let mut command = conformance("http://127.0.0.1:9", &["--wait", wait, "--", "sh", "-c", &script]);
+        let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        let began = std::time::Instant::now();
+        while !pid.exists() && began.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let child = std::fs::read_to_string(&pid).expect("it was started").trim().to_owned();
+        std::fs::remove_file(&pid).expect("a file");
+        if is_ended {
+            assert!(Command::new("kill").arg(run.id().to_string()).status().expect("a signal").success());
+        }
+        assert!(!run.wait().expect("it ends").success());
+        let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let began = std::time::Instant::now();
+        while !state().is_empty() && !state().contains(") Z ") && began.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(state().is_empty() || state().contains(") Z "), "{}", state());
+    }
+}

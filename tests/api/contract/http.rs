@@ -127,6 +127,16 @@ async fn only_plain_json_is_taken(world: &World) {
     world.admin.send(call.body(text.clone())).await.refused(415, "unsupported_media_type");
     world.admin.post("/v1/introspect", &json!({ "token": "x" })).await.refused(415, "unsupported_media_type");
     no_link(world).await;
+    // In chunks it is known at its end whether there is a body at all.
+    let path = "/v1/magic-links/mlk_01kaq3v9e8fwmvd2x7n0c5hb6z/resend";
+    for (chunks, status) in [("0\r\n\r\n", "404"), ("2\r\n{}\r\n0\r\n\r\n", "415")] {
+        let mut raw = Raw::connect(&world.base);
+        let key = world.admin.key();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {key}\r\n");
+        raw.send(format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}").as_bytes());
+        let answer = raw.answer();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
     let call = world.admin.request(Method::POST, LINKS).header("content-type", "Application/JSON; charset=utf-8");
     assert_eq!(world.admin.send(call.body(text)).await.status, 201);
 }

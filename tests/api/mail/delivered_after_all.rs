@@ -1,12 +1,14 @@
 //! Mails that were refused at last, and had arrived before.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 use wiremock::matchers::body_string_contains;
 use wiremock::{Mock, ResponseTemplate};
 
 use super::end_states::{DELIVERED, GIVEN_UP, SUPPRESSED, postmark, service};
-use super::reporters::{Reporters, now, state, taken, tell};
-use crate::support::{Settings, World, apply, eventually, on_both_databases};
+use super::reporters::{Reporters, mailed, now, state, taken, tell};
+use crate::support::{Api, Process, Settings, World, apply, eventually, on_both_databases};
 
 // An attempt that had no answer may have been taken, whatever becomes of the next one.
 #[apply(on_both_databases)]
@@ -55,4 +57,69 @@ async fn a_mail_that_was_refused_at_last_is_delivered_where_an_earlier_attempt_w
         types.push("magic_link.mail_bounced");
         assert_eq!(operator.event_types(&format!("&magic_link_id={link}")).await, types);
     }
+}
+
+/// Tells the service what Postmark reports on a mail.
+async fn told(reporters: &Reporters, process: &Process, (record, kind): (&str, &str), job: &str) {
+    let report = postmark(record, kind).to_string().replace("JOB", job);
+    let report = reporters.prove("postmark", &serde_json::from_str(&report).unwrap(), now());
+    assert_eq!(tell(&process.base, "postmark", report).await.status, 204);
+}
+
+async fn suppressed(operator: &Api) -> Vec<Value> {
+    operator.get("/v1/mail-suppressions").await.ok()["items"].as_array().unwrap().clone()
+}
+
+// Reports come in any order, and some providers call an automatic answer a bounce.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_mail_that_the_provider_gave_up_too_early_is_delivered(world: &World) {
+    let reporters = Reporters::new().await;
+    let (_api, process, operator) = service(world, &reporters, "postmark", taken("postmark", "message-1")).await;
+    let (link, job, _) = mailed(&operator, "ravi@support.example").await;
+    for (report, end) in
+        [(("Bounce", "SoftBounce"), GIVEN_UP), (("Delivery", ""), DELIVERED), (("Bounce", "SoftBounce"), DELIVERED)]
+    {
+        told(&reporters, &process, report, &job).await;
+        assert_eq!(state(&operator, &link).await, end, "{report:?}");
+    }
+    assert!(suppressed(&operator).await.is_empty());
+}
+
+// The attempt without an answer was taken, as another message than the one that followed.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_complaint_about_an_attempt_that_had_no_answer_counts(world: &World) {
+    let reporters = Reporters::new().await;
+    for (kind, counts) in [(("Bounce", "SoftBounce"), false), (("SpamComplaint", "SpamComplaint"), true)] {
+        let (api, process, operator) = service(world, &reporters, "postmark", taken("postmark", "message-2")).await;
+        let hang_up = |_: &wiremock::Request| std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let is_link = Mock::given(body_string_contains(r#""Tag":"magic_link""#));
+        is_link.respond_with_err(hang_up).up_to_n_times(1).with_priority(1).mount(&api).await;
+        let (link, job, _) = mailed(&operator, &format!("ravi.{counts}@support.example")).await;
+        told(&reporters, &process, kind, &job).await;
+        assert_eq!(state(&operator, &link).await, if counts { SUPPRESSED } else { "accepted" });
+        assert_eq!(suppressed(&operator).await.len(), usize::from(counts));
+    }
+}
+
+// The provider has it by then, and the consultant will.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_mail_that_left_while_its_link_was_revoked_has_left(world: &World) {
+    let reporters = Reporters::new().await;
+    let slow = taken("postmark", "message-1").set_delay(Duration::from_secs(2));
+    let (_api, process, operator) = service(world, &reporters, "postmark", slow).await;
+    let person = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+    let consultant = operator.post("/v1/consultants", &person).await.ok()["id"].as_str().unwrap().to_owned();
+    let link = operator.issue(&consultant).await;
+    eventually("it is on its way", async || (state(&operator, &link).await == "sending").then_some(())).await;
+    let why = json!({ "reason": "No longer needed" });
+    let revoked = operator.post(&format!("/v1/magic-links/{link}/revoke"), &why).await.ok();
+    assert_eq!(revoked["delivery"]["state"], "cancelled");
+    eventually("it has left", async || (state(&operator, &link).await == "accepted").then_some(())).await;
+    let query = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link}");
+    let job = operator.get(&query).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+    told(&reporters, &process, ("Bounce", "HardBounce"), &job).await;
+    assert_eq!(suppressed(&operator).await.len(), 1);
 }

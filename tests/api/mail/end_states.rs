@@ -105,6 +105,8 @@ pub(super) fn documented(provider: &str) -> Vec<(Value, &'static str)> {
                 (complaint(json!("abuse")), SUPPRESSED),
                 (complaint(Value::Null), SUPPRESSED),
                 (complaint(json!("not-spam")), OPEN),
+                (complaint(json!("auth-failure")), OPEN),
+                (complaint(json!("virus")), OPEN),
                 (ses_listed(), SUPPRESSED),
             ]
         }

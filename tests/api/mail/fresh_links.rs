@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use time::Duration;
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Reply, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{
+    Api, Reply, Settings, Sql, World, apply, eventually, hold_mails, on_both_databases, release_mails,
+};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -134,6 +136,38 @@ async fn nobody_gets_more_than_so_many_mails_an_hour(world: &World) {
     world.mails.wait_for(&other, 1).await;
     world.clock.advance(Duration::hours(1));
     assert_eq!(portal.post(&resend, &json!({})).await.status, 202);
+}
+
+// One batch of the queue holds more than may leave.
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_recipient_hour = 3"))]
+async fn a_burst_of_notices_is_not_above_the_limit(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    world.mails.misbehave(ResponseTemplate::new(503));
+    let mut consultants = Vec::new();
+    for _ in 0..12 {
+        consultants.push(world.consultant().await);
+    }
+    for consultant in &consultants {
+        portal.issue(consultant).await;
+    }
+    // As if none had been tried.
+    hold_mails(world).await;
+    let fresh = "UPDATE mail_jobs SET attempts = 0, state = 'queued', last_error = NULL WHERE finished_at IS NULL";
+    Sql::of(world).run(fresh).unwrap();
+    // The provider is asked again.
+    world.clock.advance(Duration::minutes(6));
+    world.mails.behave();
+    release_mails(world);
+    let settled = async || {
+        let told = world.admin.get("/v1/mail-deliveries?template=access_issued").await.ok();
+        let states: Vec<String> =
+            told["items"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap().to_owned()).collect();
+        states.iter().all(|state| state == "accepted" || state == "cancelled").then_some(states)
+    };
+    let states = eventually("all are settled", settled).await;
+    let sent = states.iter().filter(|state| *state == "accepted").count();
+    assert_eq!((sent, states.len()), (3, 12), "{states:?}");
 }
 
 #[apply(on_both_databases)]

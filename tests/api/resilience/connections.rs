@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::{Api, Database, Process, Raw, Settings, World, eventually};
+use serde_json::json;
+
+use crate::support::{Api, Database, Process, Raw, Settings, World, apply, eventually, on_both_databases};
 
 /// So many requests for the largest page that needs no login, without waiting for an answer.
 fn pipelined(requests: usize) -> Vec<u8> {
@@ -76,9 +78,8 @@ fn readers_that_do_not_read_cost_little_and_do_not_stay() {
     });
 }
 
-#[test]
-#[ignore = "opens 2,000 connections: `make soak`"]
-fn strangers_who_hold_bodies_back_cost_little() {
+/// Senders of a body whose last byte is missing, from many addresses, cost little together.
+fn holding_bodies_back_costs_little(head: impl Fn(&World) -> String) {
     World::run(Database::Sqlite, &Settings::no_service(), async |world| {
         let topic = "arn:aws:sns:ap-south-1:123456789012:mail-reports";
         let process = Process::start_with(
@@ -91,7 +92,8 @@ fn strangers_who_hold_bodies_back_cost_little() {
         for number in 0..2_000 {
             let address = std::net::Ipv4Addr::new(127, 0, 1, 1 + u8::try_from(number / 200).unwrap());
             let mut raw = Raw::connect_from(address, &process.base).await;
-            raw.send(b"POST /v1/mail-events/ses HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n80000\r\n");
+            raw.send(head(world).as_bytes());
+            raw.send(b"host: test\r\ntransfer-encoding: chunked\r\n\r\n80000\r\n");
             // One byte is missing at the end; those who are refused stay as long as they may.
             let _is_taken = (0..7).all(|_| raw.send(&part)) && raw.send(&part[1..]);
             strangers.push(raw);
@@ -102,6 +104,59 @@ fn strangers_who_hold_bodies_back_cost_little() {
             assert!(peak < 300 * 1024, "{peak} KiB");
         }
     });
+}
+
+#[test]
+#[ignore = "opens 2,000 connections: `make soak`"]
+fn strangers_who_hold_bodies_back_cost_little() {
+    holding_bodies_back_costs_little(|_| "POST /v1/mail-events/ses HTTP/1.1\r\n".to_owned());
+}
+
+#[test]
+#[ignore = "opens 2,000 connections: `make soak`"]
+fn a_client_that_holds_bodies_back_costs_little() {
+    holding_bodies_back_costs_little(|world| reporting(world.admin.key()));
+}
+
+/// The beginning of a report of events.
+fn reporting(key: &str) -> String {
+    let session = "ses_01kaq3v9e8fwmvd2x7n0c5hb8z";
+    format!(
+        "POST /v1/sessions/{session}/events HTTP/1.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+    )
+}
+
+// Whoever keeps the ends of many bodies back has no room for more, and keeps nobody else's out.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn bodies_that_one_client_holds_back_take_its_own_room(world: &World) {
+    const LENGTH: usize = 1024 * 1024;
+    let process = Process::start_with(world, &[("MAGIC_LINK_BODY_TIMEOUT_SECONDS", "300")], Stdio::inherit());
+    let request = json!({ "name": "Another one", "tenants": ["acme"], "scopes": ["audit:write"] });
+    let other =
+        world.admin.at(&process.base).post("/v1/clients", &request).await.ok()["key"].as_str().unwrap().to_owned();
+    let head = |key: &str| format!("{}host: test\r\ncontent-length: {LENGTH}\r\n\r\n", reporting(key));
+    let mut held = Vec::new();
+    let refusal = eventually("the client has its share", async || {
+        let mut raw = Raw::connect(&process.base);
+        raw.send(head(world.admin.key()).as_bytes());
+        let answer = raw.answer_within(Duration::from_millis(100));
+        if answer.is_empty() {
+            raw.send(&vec![b' '; LENGTH - 1]);
+            held.push(raw);
+        }
+        (!answer.is_empty()).then_some(answer)
+    })
+    .await;
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\"unavailable\""), "{refusal}");
+    assert!((16..40).contains(&held.len()), "{}", held.len());
+    // Another one's report is looked at, and of the first one what has no body.
+    let mut raw = Raw::connect(&process.base);
+    raw.send(head(&other).as_bytes());
+    raw.send(&vec![b' '; LENGTH]);
+    let answer = raw.answer();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    world.admin.at(&process.base).get("/v1/magic-links").await.ok();
 }
 
 #[test]

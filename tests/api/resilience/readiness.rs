@@ -4,7 +4,7 @@ use std::io::{Seek, SeekFrom, Write};
 
 use serde_json::json;
 
-use crate::support::{Api, Database, Process, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Process, Settings, Sql, World, apply, command, eventually, on_both_databases};
 
 /// Waits until the service is ready, or is not.
 async fn ready(caller: &Api, is_ready: bool) -> crate::support::Reply {
@@ -162,4 +162,48 @@ fn a_database_that_has_become_read_only_is_not_ready_and_comes_back() {
         })
         .await;
     });
+}
+
+/// The triggers that a database has, as the program lists them.
+fn triggers(world: &World) -> String {
+    let query = match world.database {
+        Database::Sqlite => "SELECT name AS text FROM sqlite_schema WHERE type = 'trigger' ORDER BY name",
+        Database::Postgres => {
+            "SELECT tgname || CASE tgenabled WHEN 'A' THEN ' always' ELSE '' END AS text \
+             FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgname COLLATE \"C\""
+        }
+    };
+    Sql::of(world).texts(query).join("\n") + "\n"
+}
+
+// A backup that was brought back in part: the tables are there, and what keeps their rules is not.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_database_without_its_triggers_is_not_served(world: &World) {
+    let listed = match world.database {
+        Database::Sqlite => include_str!("../../../src/db/guards/sqlite.txt"),
+        Database::Postgres => include_str!("../../../src/db/guards/postgres.txt"),
+    };
+    assert_eq!(triggers(world), listed);
+
+    let process = Process::start(world);
+    let stranger = Api::new(&process.base, None);
+    stranger.get("/readyz").await.ok();
+    let (damage, named) = match world.database {
+        Database::Sqlite => ("DROP TRIGGER clients_update_raises_access_epoch", "clients_update_raises_access_epoch"),
+        Database::Postgres => (
+            "ALTER TABLE clients DISABLE TRIGGER clients_change_raises_access_epoch; \
+             ALTER TABLE clients ENABLE TRIGGER clients_change_raises_access_epoch",
+            "clients_change_raises_access_epoch always",
+        ),
+    };
+    Sql::of(world).run(damage).unwrap();
+    let reply = ready(&stranger, false).await;
+    let detail = reply.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("schema: the database lacks triggers"), "{reply:?}");
+    for arguments in [&["serve"][..], &["restore"], &["migrate"], &["migrate", "--check"]] {
+        let output = command(world).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(named), "{arguments:?}: {said}");
+    }
 }

@@ -139,3 +139,31 @@ fn secrets_and_the_level_of_the_log_are_read_again() {
         assert!(process.stopped().await.success());
     });
 }
+
+// A supervisor that reloads what it has just started.
+#[test]
+fn a_hangup_while_it_starts_ends_nothing() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let database = format!("sqlite://{}", crate::support::folder("hangup").join("new.db").display());
+        let mut command = command(world);
+        command.args(["serve", "--json"]).env("MAGIC_LINK_DATABASE_URL", &database);
+        let mut child =
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let pid = child.id().to_string();
+        // As soon as it makes its database.
+        let file = database.trim_start_matches("sqlite://");
+        while !std::path::Path::new(file).exists() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            std::thread::yield_now();
+        }
+        for _ in 0..20 {
+            assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        assert!(line.contains("\"port\""), "{line}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}

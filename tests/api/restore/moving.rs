@@ -152,12 +152,21 @@ fn from_sqlite_to_postgresql_everything_moves_and_goes_on() {
             let [out, err] = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
             (done.status.success(), out + &err)
         };
+        // A table of somebody else's is in the way, and nothing is made beside it.
+        Sql::open(&moved).run("CREATE TABLE payroll (id int)").unwrap();
+        let (is_done, said) = copy(&sqlite.url, &moved).await;
+        assert!(!is_done && said.contains("payroll"), "{said}");
+        assert_eq!(Sql::open(&moved).count("FROM pg_tables WHERE schemaname = 'public'"), 1);
+        Sql::open(&moved).run("DROP TABLE payroll").unwrap();
         let (is_done, said) = copy(&sqlite.url, &moved).await;
         assert!(is_done && said.contains("compared row by row") && said.contains("3 magic_links"), "{said}");
         let (is_done, said) = copy(&sqlite.url, &moved).await;
         assert!(!is_done && said.contains("must be empty"), "{said}");
         assert!(!copy(&moved, &sqlite.url).await.0 && !copy(&sqlite.url, &sqlite.url).await.0);
         grant(&moved);
+        // The triggers are those that the migrations make, and fire whenever those do.
+        let triggers = "SELECT tgname || tgenabled::text AS text FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1";
+        assert_eq!(Sql::open(&moved).texts(triggers), Sql::of(world).texts(triggers));
 
         let service = for_a_service(&moved);
         let process = Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &service)], Stdio::inherit());

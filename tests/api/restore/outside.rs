@@ -388,3 +388,40 @@ async fn a_delivery_that_a_restore_overtakes_is_none_of_the_backups(world: &Worl
     assert!(size < lost, "{size} of {lost}");
     eventually("the archive is told", async || (told(asked).await >= size).then_some(())).await;
 }
+
+// A disk that loses what a file held: of that log nobody can tell what the database lacks.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_checkpoint_that_is_damaged_is_not_taken_for_none(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    let newest = kept(&admin, &outside).await;
+    let backup = Backup::of(world);
+    kept(&admin, &outside).await;
+    process.kill();
+    backup.restore(world);
+    let file = outside.join("acme.checkpoint");
+    let lost = fs::read_to_string(&file).unwrap();
+    for damaged in ["", &lost[..lost.len() / 2], "\0\0\0\0"] {
+        fs::write(&file, damaged).unwrap();
+        let process = start(world, &outside);
+        let (status, told) = readiness(&process).await;
+        assert_eq!((status, &told["code"]), (503, &json!("unavailable")), "{damaged:?}: {told}");
+        assert!(told["detail"].as_str().unwrap().contains("is damaged"), "{damaged:?}: {told}");
+        process.kill();
+    }
+    // What it held is seen again, also by a service that runs.
+    let process = start(world, &outside);
+    fs::write(&file, &lost).unwrap();
+    eventually("it is read again", async || (readiness(&process).await.1["code"] == "restore_required").then_some(()))
+        .await;
+    // Where nobody has it, the operator moves the file away; a file of another name is nobody's.
+    fs::write(&file, "").unwrap();
+    fs::write(outside.join("notes.txt"), "Whatever").unwrap();
+    process.kill();
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, &newest).unwrap();
+    let process = start(world, &outside);
+    eventually("it is ready", async || (readiness(&process).await.0 == 200).then_some(())).await;
+}

@@ -48,3 +48,22 @@ async fn what_waits_is_cancelled_with_its_endpoint_even_if_that_is_on_again_at_o
     })
     .await;
 }
+
+// What an endpoint has already, or nothing at all, is no change.
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn what_changes_nothing_is_not_recorded(world: &World) {
+    let receiver = Receiver::start().await;
+    let portal = world.portal("cloud", "acme").await;
+    let endpoint = receiver.endpoint_of(&portal).await;
+    let path = format!("/v1/webhook-endpoints/{}", endpoint["id"].as_str().unwrap());
+    let known = portal.patch(&path, &json!({ "events": ["session.ended", "magic_link.issued"] })).await.ok();
+    world.clock.advance(time::Duration::minutes(1));
+    for none in [json!({}), json!({ "state": "active", "url": known["url"], "events": known["events"] })] {
+        assert_eq!(portal.patch(&path, &none).await.ok(), known);
+    }
+    let changed = async || world.admin.events("&tenant_id=_system&type=webhook_endpoint.changed").await.len();
+    assert_eq!(changed().await, 1);
+    portal.patch(&path, &json!({ "description": "Another" })).await.ok();
+    assert_eq!(changed().await, 2);
+}
