@@ -103,6 +103,11 @@ impl Timestamp {
         Lately { after: earlier, until: self.furthest(Duration::ZERO) }
     }
 
+    /// Whether no more than the usual has passed since this moment, and the clock was not set meanwhile.
+    pub(crate) fn is_still(self, now: Self) -> bool {
+        now.since(self).abs() < DISORDER
+    }
+
     /// The latest moment to which a clock that is right puts something off for at most `longest`.
     pub(crate) fn furthest(self, longest: Duration) -> Self {
         self.plus(longest).plus(DISORDER)

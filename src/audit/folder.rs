@@ -48,7 +48,7 @@ pub(crate) enum FolderFault {
     Unreadable,
     /// There are many checkpoints, and not all of them were compared yet.
     Unread,
-    /// A file is no checkpoint, whole: of its log nobody can tell.
+    /// A file that held a checkpoint holds none: of its log nobody can tell.
     Damaged,
 }
 
@@ -170,7 +170,18 @@ impl CheckpointFolder {
         }
         let is_foreign = found.is_foreign(&known.owner, !checkpoints.is_empty(), known.was_used);
         let compared = checkpoints.clone();
-        let lacking = cx.store.read(move |conn| lacking(conn, &compared)).await?;
+        let damaged = skipped.iter().filter(|one| one.is_damaged).filter_map(Skipped::log).collect::<Vec<_>>();
+        let (lacking, kept) = cx
+            .store
+            .read(move |conn| {
+                let kept = store::delivered_of(conn, CheckpointChannel::Folder, &damaged)?;
+                Ok((lacking(conn, &compared)?, kept))
+            })
+            .await?;
+        for one in &mut skipped {
+            // Where none was kept, it held none of ours.
+            one.is_damaged &= one.log().is_some_and(|log| kept.contains(&log));
+        }
         let mut seen = self.seen();
         seen.skip(skipped);
         if is_foreign {

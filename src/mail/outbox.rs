@@ -110,18 +110,23 @@ pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Err
 ///
 /// # Errors
 /// When the store is unavailable.
-pub(crate) async fn make_due(cx: &Context, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn make_due(cx: &Context) -> Result<(), Error> {
+    // As late as can be: what was leased since would seem to lie ahead.
+    let now = cx.clock.now();
     let latest = store::Latest {
         now: now.furthest(Duration::ZERO),
         lease: now.furthest(LEASE),
         attempt: now.furthest(LONGEST_WAIT * 2),
     };
     let put_off = cx.store.read(move |conn| Ok(store::put_off(conn, latest, STALE_PER_STEP)?)).await?;
+    if !now.is_still(cx.clock.now()) {
+        return Ok(());
+    }
     for id in put_off {
         cx.store
             .write(move |tx| {
                 tx.wake(Worker::Mail);
-                Ok(store::make_due(tx, &id, now)?)
+                Ok(store::make_due(tx, &id, latest, now)?)
             })
             .await?;
     }

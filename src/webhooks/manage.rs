@@ -243,7 +243,13 @@ pub(crate) async fn rotate_secret(
     Ok(WebhookEndpointResponse::of(endpoint, Some(&secret)))
 }
 
+/// Largest number of test messages that wait for one endpoint.
+const MOST_TESTS: i64 = 10;
+
 /// Queues a test message.
+///
+/// # Errors
+/// `rate_limited` where so many wait already: nobody learns more from another one.
 pub(crate) async fn test(
     cx: &Context,
     caller: &Caller<ManageWebhooks>,
@@ -257,6 +263,10 @@ pub(crate) async fn test(
             let endpoint = managed(tx, &id, &access)?;
             if endpoint.disabled_at.is_some() {
                 return Err(Code::EndpointDisabled.into());
+            }
+            if store::waiting_tests(tx, &endpoint.id)? >= MOST_TESTS {
+                let detail = format!("{MOST_TESTS} test messages wait for this endpoint already");
+                return Err(Error::new(Code::RateLimited).detail(detail).retry_after(60));
             }
             let data = WebhookData { webhook_endpoint_id: Some(endpoint.id.clone()), ..WebhookData::default() };
             let data = serde_json::to_string(&data).map_err(Error::internal)?;

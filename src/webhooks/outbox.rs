@@ -240,12 +240,14 @@ pub(crate) async fn cancel_queued(cx: &Context) -> Result<usize, Error> {
 ///
 /// # Errors
 /// When the store is unavailable.
-pub(crate) async fn make_due(cx: &Context, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn make_due(cx: &Context) -> Result<(), Error> {
+    // As late as can be: what was leased since would seem to lie ahead.
+    let now = cx.clock.now();
     // Twice: the wait has its jitter.
     let latest = (now.furthest(Duration::ZERO), now.furthest(LEASE), now.furthest(LONGEST_ASKED * 2));
     let put_off = cx.store.read(move |conn| Ok(store::put_off(conn, latest, PER_STEP)?)).await?;
-    if !put_off.is_empty() {
-        cx.store.write_large(move |tx| Ok(store::make_due(tx, &put_off, now)?)).await?;
+    if !put_off.is_empty() && now.is_still(cx.clock.now()) {
+        cx.store.write_large(move |tx| Ok(store::make_due(tx, &put_off, (now, latest.1))?)).await?;
     }
     Ok(())
 }

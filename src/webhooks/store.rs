@@ -7,7 +7,7 @@ mod queue;
 pub(crate) use deliveries::unfinished;
 pub(super) use deliveries::{
     Attempt, Delivery, cancel_closed, cancel_of, cancel_queued, claim, due, forget_finished, forget_of_deleted,
-    insert_deliveries, list_deliveries, make_due, postpone, put_off, retry, settle,
+    insert_deliveries, list_deliveries, make_due, postpone, put_off, retry, settle, waiting_tests,
 };
 pub(crate) use endpoints::ReadyEndpoint;
 pub(super) use endpoints::{

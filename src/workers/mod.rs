@@ -259,8 +259,8 @@ async fn maintenance_step(app: &App, stopped: watch::Receiver<bool>) -> Result<(
         while links::announce_ends(cx, now).await? > 0 {}
         while sessions::check_reports(cx, now).await? > 0 {}
         mail::cancel_stale(cx, now).await?;
-        mail::make_due(cx, now).await?;
-        crate::webhooks::make_due(cx, now).await?;
+        mail::make_due(cx).await?;
+        crate::webhooks::make_due(cx).await?;
         if audit::see_time(cx, now, false).await? {
             crate::webhooks::maintain(cx, now).await?;
             idempotency::forget_expired(&cx.store, now).await?;

@@ -40,8 +40,15 @@ pub(super) struct Seen {
 pub(super) struct Skipped {
     pub file: PathBuf,
     pub why: String,
-    /// It may have held one.
+    /// It held one.
     pub is_damaged: bool,
+}
+
+impl Skipped {
+    /// The log that it is the file of.
+    pub(super) fn log(&self) -> Option<String> {
+        self.file.file_stem()?.to_str().map(ToOwned::to_owned)
+    }
 }
 
 impl Seen {

@@ -238,6 +238,20 @@ pub(in crate::audit) fn has_delivered(conn: &mut Conn, channel: CheckpointChanne
     diesel::select(diesel::dsl::exists(delivered)).get_result(conn)
 }
 
+/// Those of some logs of which a checkpoint was ever delivered.
+pub(in crate::audit) fn delivered_of(
+    conn: &mut Conn,
+    channel: CheckpointChannel,
+    tenant_ids: &[String],
+) -> QueryResult<Vec<String>> {
+    deliveries::table
+        .filter(deliveries::channel.eq(channel))
+        .filter(deliveries::tenant_id.eq_any(tenant_ids))
+        .filter(deliveries::delivered_at.is_not_null())
+        .select(deliveries::tenant_id)
+        .load(conn)
+}
+
 /// Delivery states of a log's checkpoints.
 pub(in crate::audit) fn deliveries(conn: &mut Conn, tenant_id: &str) -> QueryResult<Vec<DeliveryRow>> {
     deliveries::table.filter(deliveries::tenant_id.eq(tenant_id)).order(deliveries::channel).load(conn)

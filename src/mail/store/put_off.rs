@@ -25,10 +25,13 @@ pub(in crate::mail) fn put_off(conn: &mut Conn, latest: Latest, limit: i64) -> Q
         links::table.filter(links::id.nullable().eq(jobs::magic_link_id)).filter(links::starts_at.le(latest.now));
     jobs::table
         .filter(jobs::finished_at.is_null())
+        .filter(jobs::generation.is_null().or(exists(has_begun)))
         .filter(
-            jobs::lease_until.gt(latest.lease).assume_not_null().or(was_tried
-                .or(was_queued.and(jobs::next_attempt_at.gt(latest.now)))
-                .and(jobs::generation.is_null().or(exists(has_begun)))),
+            jobs::lease_until
+                .gt(latest.lease)
+                .assume_not_null()
+                .or(was_tried)
+                .or(was_queued.and(jobs::next_attempt_at.gt(latest.now))),
         )
         .order(jobs::id.asc())
         .limit(limit)
@@ -36,10 +39,12 @@ pub(in crate::mail) fn put_off(conn: &mut Conn, latest: Latest, limit: i64) -> Q
         .load(conn)
 }
 
-/// Makes an unfinished job due.
-pub(in crate::mail) fn make_due(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> QueryResult<usize> {
+/// Makes an unfinished job due, unless it was leased since by a clock that is right.
+pub(in crate::mail) fn make_due(conn: &mut Conn, id: &MailJobId, latest: Latest, now: Timestamp) -> QueryResult<usize> {
+    let is_free = jobs::lease_until.le(now).or(jobs::lease_until.gt(latest.lease));
     diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
+        .filter(jobs::lease_until.is_null().or(is_free.assume_not_null()))
         .set((jobs::next_attempt_at.eq(now), jobs::lease_until.eq(None::<Timestamp>)))
         .execute(conn)
 }

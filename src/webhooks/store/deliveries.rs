@@ -83,6 +83,16 @@ pub(in crate::webhooks) fn insert_deliveries(conn: &mut Conn, rows: &[Delivery])
     insert_all!(conn, deliveries::table, rows)
 }
 
+/// Number of test messages to an endpoint that are not settled.
+pub(in crate::webhooks) fn waiting_tests(conn: &mut Conn, endpoint: &EndpointId) -> QueryResult<i64> {
+    deliveries::table
+        .filter(deliveries::endpoint_id.eq(endpoint))
+        .filter(deliveries::event_id.is_null())
+        .filter(deliveries::finished_at.is_null())
+        .count()
+        .get_result(conn)
+}
+
 fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
@@ -267,11 +277,17 @@ pub(in crate::webhooks) fn put_off(
         .load(conn)
 }
 
-/// Makes unsettled messages due.
-pub(in crate::webhooks) fn make_due(conn: &mut Conn, ids: &[MessageId], now: Timestamp) -> QueryResult<usize> {
+/// Makes unsettled messages due, unless they were leased since by a clock that is right.
+pub(in crate::webhooks) fn make_due(
+    conn: &mut Conn,
+    ids: &[MessageId],
+    (now, lease): (Timestamp, Timestamp),
+) -> QueryResult<usize> {
+    let is_free = deliveries::lease_until.le(now).or(deliveries::lease_until.gt(lease));
     diesel::update(deliveries::table)
         .filter(deliveries::id.eq_any(ids))
         .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::lease_until.is_null().or(is_free.assume_not_null()))
         .set((deliveries::next_attempt_at.eq(now), deliveries::lease_until.eq(None::<Timestamp>)))
         .execute(conn)
 }

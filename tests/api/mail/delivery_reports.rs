@@ -1,7 +1,6 @@
 //! Delivery reports: who may report, what a report changes, and what nobody can make it change.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use serde_json::json;
 use wiremock::matchers::method;
@@ -177,18 +176,7 @@ async fn bodies_that_one_address_holds_back_keep_no_report_of_another_out(world:
          x-twilio-email-event-webhook-signature: AAAA\r\nx-twilio-email-event-webhook-timestamp: 1\r\n\r\n"
     );
     // All but the last byte, until the address has its share: then nobody waits for a body any more.
-    let mut held = Vec::new();
-    let refusal = eventually("the address has its share", async || {
-        let mut raw = Raw::connect_from(stranger, &process.base).await;
-        raw.send(head.as_bytes());
-        let answer = raw.answer_within(Duration::from_millis(200));
-        if answer.is_empty() {
-            raw.send(&vec![b' '; LENGTH - 1]);
-            held.push(raw);
-        }
-        (!answer.is_empty()).then_some(answer)
-    })
-    .await;
+    let (mut held, refusal) = Raw::hold_back(stranger, &process.base, &head, LENGTH).await;
     assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\"unavailable\""), "{refusal}");
     assert!(refusal.to_ascii_lowercase().contains("\r\nretry-after: "), "{refusal}");
 

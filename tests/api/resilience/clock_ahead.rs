@@ -39,12 +39,12 @@ async fn a_mail_that_was_tried_or_leased_then_leaves(world: &World) {
     }
     world.clock.advance(LEAD);
     delivery(&portal, &tried, |seen| seen["state"] == "queued" && seen["attempts"] == 2).await;
-    let ahead = stored(world.clock.now());
+    let (ahead, later) = (stored(world.clock.now()), stored(world.clock.now().plus(Duration::HOUR)));
     Sql::of(world)
         .run(&format!(
             "UPDATE mail_jobs SET lease_until = '{ahead}' WHERE magic_link_id = '{leased}'; \
-             UPDATE magic_links SET starts_at = '{ahead}' WHERE id = '{begins_later}'; \
-             UPDATE mail_jobs SET next_attempt_at = '{ahead}' WHERE magic_link_id = '{begins_later}'"
+             UPDATE magic_links SET starts_at = '{later}' WHERE id = '{begins_later}'; \
+             UPDATE mail_jobs SET next_attempt_at = '{later}' WHERE magic_link_id = '{begins_later}'"
         ))
         .unwrap();
     // Its notices are queued then.

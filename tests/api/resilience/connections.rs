@@ -136,18 +136,8 @@ async fn bodies_that_one_client_holds_back_take_its_own_room(world: &World) {
     let other =
         world.admin.at(&process.base).post("/v1/clients", &request).await.ok()["key"].as_str().unwrap().to_owned();
     let head = |key: &str| format!("{}host: test\r\ncontent-length: {LENGTH}\r\n\r\n", reporting(key));
-    let mut held = Vec::new();
-    let refusal = eventually("the client has its share", async || {
-        let mut raw = Raw::connect(&process.base);
-        raw.send(head(world.admin.key()).as_bytes());
-        let answer = raw.answer_within(Duration::from_millis(100));
-        if answer.is_empty() {
-            raw.send(&vec![b' '; LENGTH - 1]);
-            held.push(raw);
-        }
-        (!answer.is_empty()).then_some(answer)
-    })
-    .await;
+    let own = head(world.admin.key());
+    let (held, refusal) = Raw::hold_back(std::net::Ipv4Addr::LOCALHOST, &process.base, &own, LENGTH).await;
     assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\"unavailable\""), "{refusal}");
     assert!((16..40).contains(&held.len()), "{}", held.len());
     // Another one's report is looked at, and of the first one what has no body.

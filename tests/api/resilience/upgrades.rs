@@ -70,7 +70,7 @@ async fn migrating_needs_only_the_address_and_says_what_it_did(world: &World) {
     let (is_done, text) = run(&["--check"]);
     assert!(!is_done && text.contains(&format!("pending {NEWEST}")), "{text}");
     let (_, text) = run(&["--check", "--json"]);
-    assert!(text.starts_with(&format!(r#"{{"pending":["{NEWEST}"],"unknown":[]}}"#)), "{text}");
+    assert!(text.starts_with(&format!(r#"{{"missing":[],"pending":["{NEWEST}"],"unknown":[]}}"#)), "{text}");
 
     // A service that is not to migrate does not start on it, and says what to do.
     let left = command(world).env("MAGIC_LINK_MIGRATE_AT_START", "false").arg("serve").output().unwrap();

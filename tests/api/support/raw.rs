@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::contract::seen;
+use super::eventually;
 
 /// A connection to the service on which a test writes what it likes.
 pub struct Raw(TcpStream);
@@ -30,6 +31,24 @@ impl Raw {
         let stream = socket.connect(address).await.and_then(tokio::net::TcpStream::into_std).expect("a connection");
         stream.set_nonblocking(false).expect("the socket takes options");
         Self::of(stream)
+    }
+
+    /// Sends bodies of a length without their last byte, each on a connection of its own from an address, until the service
+    /// refuses one; returns those that are held back, and the refusal.
+    pub async fn hold_back(source: Ipv4Addr, base: &str, head: &str, length: usize) -> (Vec<Self>, String) {
+        let mut held = Vec::new();
+        let refusal = eventually("there is no room for more", async || {
+            let mut raw = Self::connect_from(source, base).await;
+            raw.send(head.as_bytes());
+            let answer = raw.answer_within(Duration::from_millis(200));
+            if answer.is_empty() {
+                raw.send(&vec![b' '; length - 1]);
+                held.push(raw);
+            }
+            (!answer.is_empty()).then_some(answer)
+        })
+        .await;
+        (held, refusal)
     }
 
     /// Sends bytes; a service that has hung up already is no failure.

@@ -83,3 +83,21 @@ async fn endpoints_that_never_answer_take_no_call_from_those_of_others(world: &W
     }
     eventually("the calls have run out of time", async || (sql.count(&under_way) == 0).then_some(())).await;
 }
+
+// Whoever tests an endpoint that does not answer learns no more from a thousand messages.
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn so_many_tests_of_an_endpoint_wait_and_no_more(world: &World) {
+    let receiver = Receiver::start().await;
+    receiver.answer_with(500);
+    let client = world.client(Some("cloud"), &["acme"], SCOPES).await;
+    let [endpoint, other] = [receiver.endpoint_of(&client).await, receiver.endpoint_of(&client).await];
+    let test = |endpoint: &Value| format!("{ENDPOINTS}/{}/test", endpoint["id"].as_str().unwrap());
+    for _ in 0..10 {
+        client.post(&test(&endpoint), &json!({})).await.ok();
+    }
+    let refused = client.post(&test(&endpoint), &json!({})).await;
+    refused.refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "60");
+    client.post(&test(&other), &json!({})).await.ok();
+}
