@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Files outside `records`, `access` and `db` that name the tables of links and sessions, each with its reason.
 const NAMING_TABLES: &[(&str, &str)] = &[
     ("mail/store.rs", "a mail about a link that has ended is cancelled, pending bulk revocations included"),
+    ("mail/store/put_off.rs", "a mail that is made due waits for its link to begin"),
     (
         "mail/store/claims.rs",
         "the guarded UPDATE that claims a mail judges its link, pending bulk revocations included",

@@ -53,10 +53,19 @@ async fn a_mail_that_was_tried_or_leased_then_leaves(world: &World) {
     world.clock.advance(-LEAD);
     world.mails.behave();
     for link in [&tried, &leased] {
-        delivery(&portal, link, |seen| seen["state"] == "accepted").await;
+        delivery(&portal, link, |seen| {
+            world.clock.advance(Duration::seconds(1));
+            seen["state"] == "accepted"
+        })
+        .await;
     }
     let notices = "FROM mail_jobs WHERE finished_at IS NULL AND template <> 'magic_link'";
-    eventually("every notice leaves", async || (Sql::of(world).count(notices) == 0).then_some(())).await;
+    eventually("every notice leaves", async || {
+        // One that the provider refused a moment ago waits a little.
+        world.clock.advance(Duration::seconds(1));
+        (Sql::of(world).count(notices) == 0).then_some(())
+    })
+    .await;
     let waits = portal.get(&format!("/v1/magic-links/{begins_later}")).await.ok()["delivery"].clone();
     assert_eq!(waits["state"], "queued", "its access has not begun: {waits}");
 }
@@ -105,12 +114,14 @@ async fn a_message_that_was_tried_then_arrives(world: &World) {
     let consultant = world.consultant().await;
     issue(&portal, &consultant).await;
     receiver.wait_for(1).await;
+    let waits = "FROM webhook_deliveries WHERE finished_at IS NULL";
+    let under_way = format!("{waits} AND lease_until IS NOT NULL");
+    let is_settled = async || (Sql::of(world).count(&under_way) == 0).then_some(());
+    eventually("the attempt is over", is_settled).await;
     world.clock.advance(LEAD);
     issue(&portal, &consultant).await;
     receiver.wait_for(3).await;
-    let waits = "FROM webhook_deliveries WHERE finished_at IS NULL";
-    let under_way = format!("{waits} AND lease_until IS NOT NULL");
-    eventually("the attempts are over", async || (Sql::of(world).count(&under_way) == 0).then_some(())).await;
+    eventually("the attempts are over", is_settled).await;
     world.clock.advance(-LEAD);
     receiver.answer_with(202);
     eventually("all arrive", async || (Sql::of(world).count(waits) == 0).then_some(())).await;
