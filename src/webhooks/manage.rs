@@ -244,7 +244,7 @@ pub(crate) async fn rotate_secret(
 }
 
 /// Largest number of test messages that wait for one endpoint.
-const MOST_TESTS: i64 = 10;
+const MOST_TESTS: i64 = 100;
 
 /// Queues a test message.
 ///

@@ -93,7 +93,7 @@ async fn so_many_tests_of_an_endpoint_wait_and_no_more(world: &World) {
     let client = world.client(Some("cloud"), &["acme"], SCOPES).await;
     let [endpoint, other] = [receiver.endpoint_of(&client).await, receiver.endpoint_of(&client).await];
     let test = |endpoint: &Value| format!("{ENDPOINTS}/{}/test", endpoint["id"].as_str().unwrap());
-    for _ in 0..10 {
+    for _ in 0..100 {
         client.post(&test(&endpoint), &json!({})).await.ok();
     }
     let refused = client.post(&test(&endpoint), &json!({})).await;
