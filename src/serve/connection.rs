@@ -30,8 +30,8 @@ use crate::telemetry::TraceContext;
 const PROGRESS: usize = 32 * 1024;
 
 /// Bytes that are read before others have their turn, and of a body before somebody wants it. actix reads as long as there
-/// is something to read, and keeps a buffer of that size for the rest of the connection.
-const TURN: usize = 16 * 1024;
+/// is something to read and room in its buffer, which it makes the larger the more it reads, and keeps.
+const TURN: usize = 8 * 1024;
 
 /// Time that a head has from its first byte to its end.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -287,7 +287,17 @@ impl AsyncRead for Connection {
             let length = self.next.len().min(buffer.remaining());
             buffer.put_slice(self.next.get(..length).unwrap_or_default());
         } else {
-            match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            let room = TURN - self.read_in_turn;
+            let outcome = if buffer.remaining() <= room {
+                Pin::new(&mut self.stream).poll_read(context, buffer)
+            } else {
+                let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+                let outcome = Pin::new(&mut self.stream).poll_read(context, &mut part);
+                let length = part.filled().len();
+                buffer.advance(length);
+                outcome
+            };
+            match outcome {
                 Poll::Pending => {
                     self.read_in_turn = 0;
                     let waiting = self.wait(context);
