@@ -67,6 +67,7 @@ fn report(breaks: Option<Break>, only: Option<&str>) -> (Value, Option<i32>) {
     let status = run.wait().expect("it ends");
     drop(portal.stop(false));
     let said: Vec<_> = told.map_while(Result::ok).collect();
+    assert!(status.code().is_some(), "{status} {said:?}");
     let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text} {said:?}"));
     (report, status.code())
 }
