@@ -98,11 +98,6 @@ impl Timestamp {
         self.0 - earlier.0
     }
 
-    /// The time from `earlier` until this moment, for what is counted in it.
-    pub(crate) fn back_to(self, earlier: Self) -> Lately {
-        Lately { after: earlier, until: self.furthest(Duration::ZERO) }
-    }
-
     /// Whether no more than the usual has passed since this moment, and the clock was not set meanwhile.
     pub(crate) fn is_still(self, now: Self) -> bool {
         now.since(self).abs() < DISORDER
@@ -113,28 +108,42 @@ impl Timestamp {
         self.plus(longest).plus(DISORDER)
     }
 
-    /// The last `duration`, for what is counted in it.
-    pub(crate) fn last(self, duration: Duration) -> Lately {
-        self.back_to(self.minus(duration))
+    /// The last `duration`, for what is counted in it. What was written by a clock that was ahead, and has been set right
+    /// since, does not lie in it: it would count until that time has come.
+    pub(crate) fn last(self, duration: Duration) -> Stretch {
+        Stretch { after: self.minus(duration), until: self.furthest(Duration::ZERO) }
+    }
+
+    /// The time to come in which something ends that was put off for at most `longest`.
+    pub(crate) fn next(self, longest: Duration) -> Stretch {
+        Stretch { after: self, until: self.furthest(longest) }
     }
 }
 
 /// By how much the clocks of copies differ at most, and one goes back without it being noticed.
 const DISORDER: Duration = Duration::MINUTE;
 
-/// A stretch of time that ends now. What was written by a clock that was ahead, and has been set right since, lies in none:
-/// it would count until that time has come.
+/// A stretch of time, without its beginning and with its end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lately {
+pub(crate) struct Stretch {
     pub after: Timestamp,
     pub until: Timestamp,
 }
 
-impl Lately {
+impl Stretch {
     pub(crate) fn contains(self, at: Timestamp) -> bool {
         self.after < at && at <= self.until
     }
 }
+
+/// Condition that the time in a column lies in a stretch.
+macro_rules! lies_in {
+    ($column:expr, $stretch:expr) => {
+        $column.gt($stretch.after).and($column.le($stretch.until))
+    };
+}
+
+pub(crate) use lies_in;
 
 /// A duration without the part that no moment has.
 fn whole_micros(duration: Duration) -> Duration {

@@ -16,7 +16,7 @@ use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 use super::folder::{CheckpointFolder, Whole, require_whole};
 use super::key::{self, LogKey, LogSigner};
 use super::store::{self, CheckpointRow};
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp};
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType};
@@ -213,7 +213,7 @@ pub(crate) async fn sign_due(
 pub(crate) struct LogAlarms(Mutex<HashMap<String, Timestamp>>);
 
 impl LogAlarms {
-    fn is_young(&self, tenant_id: &str, lately: Lately) -> bool {
+    fn is_young(&self, tenant_id: &str, lately: Stretch) -> bool {
         let raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         raised.get(tenant_id).is_some_and(|at| lately.contains(*at))
     }

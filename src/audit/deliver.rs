@@ -11,8 +11,8 @@ use serde_json::json;
 use time::Duration;
 
 use super::folder::{CheckpointFolder, require_whole};
-use super::store::{self, CheckpointRow, PutOff};
-use crate::clock::Timestamp;
+use super::store::{self, CheckpointRow};
+use crate::clock::{Stretch, Timestamp};
 use crate::context::Context;
 use crate::db::text_enum;
 use crate::error::Error;
@@ -110,9 +110,9 @@ pub(crate) async fn deliver_due(
 }
 
 /// The times of the next attempt of what waits. None lies further ahead, unless by a clock that was.
-fn put_off(now: Timestamp) -> PutOff {
+fn put_off(now: Timestamp) -> Stretch {
     let [.., longest] = RETRIES;
-    PutOff { after: now, until: now.furthest(longest) }
+    now.next(longest)
 }
 
 fn retry_after(attempts: i32) -> Duration {

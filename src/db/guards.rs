@@ -1,5 +1,6 @@
 //! The triggers that keep the rules of the database: that the log only grows, and that every way which takes access away is
-//! seen by all copies. A backup that was restored in part lacks them, and everything else seems to work.
+//! seen by all copies. A backup that was restored in part lacks them, and everything else seems to work. And whose database
+//! it is.
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -11,8 +12,9 @@ use super::Conn;
 const POSTGRES: &str = include_str!("guards/postgres.txt");
 const SQLITE: &str = include_str!("guards/sqlite.txt");
 
+/// A trigger, or a table.
 #[derive(QueryableByName)]
-struct Trigger {
+struct Named {
     #[diesel(sql_type = Text)]
     name: String,
 }
@@ -25,7 +27,7 @@ pub(super) fn missing(conn: &mut Conn) -> QueryResult<Vec<String>> {
     Ok(expected.lines().filter(is_missing).map(ToOwned::to_owned).collect())
 }
 
-fn in_force(conn: &mut Conn) -> QueryResult<Vec<Trigger>> {
+fn in_force(conn: &mut Conn) -> QueryResult<Vec<Named>> {
     match conn {
         Conn::Postgres(conn) => sql_query(
             "SELECT t.tgname || CASE t.tgenabled WHEN 'A' THEN ' always' ELSE '' END AS name \
@@ -35,4 +37,22 @@ fn in_force(conn: &mut Conn) -> QueryResult<Vec<Trigger>> {
         .load(conn),
         Conn::Sqlite(conn) => sql_query("SELECT name FROM sqlite_schema WHERE type = 'trigger'").load(conn),
     }
+}
+
+/// A table of another program, where no service has ever made its own.
+pub(crate) fn foreign_table(conn: &mut Conn) -> QueryResult<Option<String>> {
+    let table: Option<Named> = match conn {
+        Conn::Postgres(conn) => sql_query(
+            "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema() \
+             AND to_regclass('__diesel_schema_migrations') IS NULL LIMIT 1",
+        )
+        .get_result(conn),
+        Conn::Sqlite(conn) => sql_query(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' \
+             AND NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '__diesel_schema_migrations') LIMIT 1",
+        )
+        .get_result(conn),
+    }
+    .optional()?;
+    Ok(table.map(|table| table.name))
 }

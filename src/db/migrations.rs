@@ -8,8 +8,7 @@ use diesel::dsl::sql;
 use diesel::migration::{Migration, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_query;
-use diesel::sql_types::{Bool, Text as SqlText};
+use diesel::sql_types::Bool;
 use diesel::sqlite::Sqlite;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -84,9 +83,9 @@ pub(crate) fn difference(conn: &mut Conn) -> QueryResult<Difference> {
         applied = versions.order(__diesel_schema_migrations::version).load(conn)?;
     }
     let is_known = |version: &str| known.iter().any(|(known, _)| known == version);
-    let has_later = !applied.iter().all(|version| is_known(version));
     let mut unknown: Vec<String> = applied.iter().filter(|version| !is_known(version)).cloned().collect();
-    if !unknown.is_empty() && has_table(conn, "tolerated_migrations")? {
+    let has_later = !unknown.is_empty();
+    if has_later && has_table(conn, "tolerated_migrations")? {
         let tolerated: Vec<(String, String)> = tolerated_migrations::table.load(conn)?;
         unknown.retain(|version| !tolerated.iter().any(|(tolerated, since)| tolerated == version && is_known(since)));
     }
@@ -145,31 +144,6 @@ fn has_table(conn: &mut Conn, name: &'static str) -> QueryResult<bool> {
     }
 }
 
-#[derive(QueryableByName)]
-struct Table {
-    #[diesel(sql_type = SqlText)]
-    name: String,
-}
-
-/// A table of another program, where no service has ever made its own.
-pub(crate) fn foreign_table(conn: &mut Conn) -> QueryResult<Option<String>> {
-    if has_schema(conn)? {
-        return Ok(None);
-    }
-    let table: Option<Table> = match conn {
-        Conn::Postgres(conn) => {
-            sql_query("SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema() LIMIT 1")
-                .get_result(conn)
-        }
-        Conn::Sqlite(conn) => {
-            sql_query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' LIMIT 1")
-                .get_result(conn)
-        }
-    }
-    .optional()?;
-    Ok(table.map(|table| table.name))
-}
-
 /// Applies pending migrations, and returns their names. Several processes may do so at once: one does it, the others wait
 /// for it, and say so.
 ///
@@ -182,7 +156,7 @@ pub(crate) fn run(conn: &mut Conn) -> Result<Vec<String>, MigrateError> {
 fn run_for(conn: &mut Conn, patience: Duration) -> Result<Vec<String>, MigrateError> {
     // On PostgreSQL others may have tables in the same schema; a file has one owner.
     if matches!(conn, Conn::Sqlite(_))
-        && let Some(table) = foreign_table(conn)?
+        && let Some(table) = guards::foreign_table(conn)?
     {
         return Err(
             format!("this is the database of another program: it has a table `{table}`, and none of ours").into()

@@ -27,9 +27,10 @@ pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::{file_moved, log_lost, no_connection};
+pub(crate) use guards::foreign_table;
 pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
 pub(crate) use migrations::{
-    Difference, difference, foreign_table, newest as newest_migration, newest_applied, require_made, run as migrate,
+    Difference, difference, newest as newest_migration, newest_applied, require_made, run as migrate,
 };
 pub(crate) use open_file::Standing;
 pub(crate) use prepared::{Three, fixed, prepared, prepared_as};

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::Conn;
 use crate::db::schema::{announced_ends, link_expiry, step_ups};
 use crate::id::{LinkId, StepUpId};
@@ -24,10 +24,10 @@ pub(crate) struct OtpChallenge {
 }
 
 /// The link's challenges since `since`, newest first: at most so many.
-pub(crate) fn step_ups(conn: &mut Conn, link: &LinkId, lately: Lately, limit: i64) -> QueryResult<Vec<OtpChallenge>> {
+pub(crate) fn step_ups(conn: &mut Conn, link: &LinkId, lately: Stretch, limit: i64) -> QueryResult<Vec<OtpChallenge>> {
     step_ups::table
         .filter(step_ups::magic_link_id.eq(link))
-        .filter(step_ups::created_at.gt(lately.after).and(step_ups::created_at.le(lately.until)))
+        .filter(lies_in!(step_ups::created_at, lately))
         .order(step_ups::id.desc())
         .limit(limit)
         .load(conn)

@@ -14,7 +14,7 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use time::Duration;
 
 use super::store::{self, Job};
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp};
 use crate::config;
 use crate::context::Context;
 use crate::db::Conn;
@@ -186,7 +186,7 @@ pub(crate) fn require_room(caused: Vec<Timestamp>, per_hour: u32, now: Timestamp
 }
 
 /// When mails to contacts count.
-pub(crate) fn within_the_hour(now: Timestamp) -> Lately {
+pub(crate) fn within_the_hour(now: Timestamp) -> Stretch {
     now.last(HOUR)
 }
 

@@ -54,7 +54,11 @@ impl Circuit {
     }
 
     fn might_admit(&self, now: Timestamp) -> bool {
-        !is_ahead(self.open_until, LONGEST_ASKED, now) && !is_ahead(self.probe_until, PROBE, now)
+        !self.is_paused(now) && !self.probe_until.is_some_and(|end| now.next(PROBE).contains(end))
+    }
+
+    fn is_paused(&self, now: Timestamp) -> bool {
+        self.open_until.is_some_and(|end| now.next(LONGEST_ASKED).contains(end))
     }
 
     /// Counts a failure; returns how long the circuit is open, if this opened it.
@@ -62,7 +66,7 @@ impl Circuit {
         self.failures = self.failures.saturating_add(1);
         let probed = self.probe_until.take().is_some();
         // Attempts that were running when it opened do not count again.
-        if is_ahead(self.open_until, LONGEST_ASKED, now) || (self.failures < FAILURES && !probed) {
+        if self.is_paused(now) || (self.failures < FAILURES && !probed) {
             return None;
         }
         let pause = (FIRST_PAUSE * 2_i32.saturating_pow(self.openings.min(8))).min(LONGEST_PAUSE).max(asked);
@@ -70,12 +74,6 @@ impl Circuit {
         self.open_until = Some(now.plus(pause));
         Some(pause)
     }
-}
-
-/// Whether the end of a pause, or of a probe, is still to come. One that is further ahead than the longest is of a clock
-/// that was ahead.
-fn is_ahead(end: Option<Timestamp>, longest: Duration, now: Timestamp) -> bool {
-    end.is_some_and(|end| now < end && end <= now.furthest(longest))
 }
 
 impl Guarded {

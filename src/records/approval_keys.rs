@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use time::Duration;
 
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::schema::tenant_approval_keys as keys;
 use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, PublicKey};
@@ -191,16 +191,16 @@ pub(crate) fn cancel(
         .optional()
 }
 
-/// When a client, or the operator at the command line, changed a tenant's key since a time, newest first.
+/// When a client, or the operator at the command line, changed a tenant's key lately, newest first.
 pub(crate) fn changed(
     conn: &mut Conn,
     (tenant_id, client_id): (&str, Option<&ClientId>),
-    lately: Lately,
+    lately: Stretch,
     limit: i64,
 ) -> QueryResult<Vec<Timestamp>> {
     let query = keys::table
         .filter(keys::tenant_id.eq(tenant_id))
-        .filter(keys::created_at.gt(lately.after).and(keys::created_at.le(lately.until)))
+        .filter(lies_in!(keys::created_at, lately))
         .into_boxed::<Backend>();
     let query = match client_id {
         Some(client_id) => query.filter(keys::client_id.eq(client_id)),

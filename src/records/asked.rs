@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::schema::{extension_requests as extensions, link_requests as requests, magic_links as links};
 use crate::db::{Backend, Conn};
 use crate::id::{ClientId, ExtensionId, LinkId};
@@ -11,12 +11,12 @@ use crate::id::{ClientId, ExtensionId, LinkId};
 pub(crate) fn asked(
     conn: &mut Conn,
     (tenant_id, client_id): (&str, Option<&ClientId>),
-    lately: Lately,
+    lately: Stretch,
     limit: i64,
 ) -> QueryResult<Vec<Timestamp>> {
     let for_links = requests::table
         .filter(requests::id.gt(LinkId::first_at(lately.after)))
-        .filter(requests::created_at.gt(lately.after).and(requests::created_at.le(lately.until)))
+        .filter(lies_in!(requests::created_at, lately))
         .filter(requests::tenant_id.eq(tenant_id))
         .into_boxed::<Backend>();
     let for_links = match client_id {
@@ -26,7 +26,7 @@ pub(crate) fn asked(
     let of_tenant = links::table.filter(links::id.eq(extensions::magic_link_id)).filter(links::tenant_id.eq(tenant_id));
     let for_extensions = extensions::table
         .filter(extensions::id.gt(ExtensionId::first_at(lately.after)))
-        .filter(extensions::created_at.gt(lately.after).and(extensions::created_at.le(lately.until)))
+        .filter(lies_in!(extensions::created_at, lately))
         .filter(diesel::dsl::exists(of_tenant))
         .into_boxed::<Backend>();
     let for_extensions = match client_id {

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use diesel::dsl::{exists, max};
+use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 use time::Duration;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::schema::{
     consultants, link_devices as devices, link_keys, magic_links as links, revocations as orders, sessions,
     status_lists,
@@ -215,12 +215,12 @@ pub(crate) fn raise_generation(
     conn: &mut Conn,
     id: &LinkId,
     reach: &Reach,
-    cooling: Lately,
+    cooling: Stretch,
     now: Timestamp,
 ) -> QueryResult<Option<Link>> {
     let never_resent = links::resent_at.is_null();
-    let is_issued_before = links::created_at.le(cooling.after).or(links::created_at.gt(cooling.until));
-    let is_resent_before = links::resent_at.le(cooling.after).or(links::resent_at.gt(cooling.until));
+    let is_issued_before = not(lies_in!(links::created_at, cooling));
+    let is_resent_before = not(lies_in!(links::resent_at, cooling));
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())

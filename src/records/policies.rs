@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::schema::tenant_policies as policies;
 use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, Policy};
@@ -74,16 +74,16 @@ pub(crate) fn insert(conn: &mut Conn, row: &PolicyRow) -> QueryResult<usize> {
     diesel::insert_into(policies::table).values(row).execute(conn)
 }
 
-/// Changes of a tenant's policy by a client, or by the operator at the command line, since a time, newest first.
+/// Changes of a tenant's policy by a client, or by the operator at the command line, lately, newest first.
 pub(crate) fn changed(
     conn: &mut Conn,
     (tenant_id, client_id): (&str, Option<&ClientId>),
-    lately: Lately,
+    lately: Stretch,
     limit: i64,
 ) -> QueryResult<Vec<(i64, Timestamp)>> {
     let query = policies::table
         .filter(policies::tenant_id.eq(tenant_id))
-        .filter(policies::created_at.gt(lately.after).and(policies::created_at.le(lately.until)))
+        .filter(lies_in!(policies::created_at, lately))
         .into_boxed::<Backend>();
     let query = match client_id {
         Some(client_id) => query.filter(policies::client_id.eq(client_id)),

@@ -10,6 +10,7 @@ mod ocsf;
 use actix_web::web::{Bytes, Data};
 use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::IntoParams;
 
 use super::folder::{CheckpointFolder, require_whole};
@@ -99,6 +100,17 @@ pub struct ExportQuery {
     pub recorded_from: Option<Timestamp>,
     /// Only events that were recorded before this time (RFC 3339).
     pub recorded_to: Option<Timestamp>,
+}
+
+/// Removes members that are null: they are absent instead.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        other => other,
+    }
 }
 
 const fn ndjson() -> ExportFormat {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::ExportQuery;
+use super::{ExportQuery, without_nulls};
 use crate::audit::Erased;
 use crate::audit::store::{self, Erasure};
 use crate::error::Error;
@@ -30,7 +30,7 @@ struct Opening<'a> {
 
 pub(super) fn view(filters: &ExportQuery, portal: Option<&str>) -> Result<String, Error> {
     let note = "a view of the log: events are left out, so that it cannot be verified as a whole";
-    let filters = super::ocsf::without_nulls(serde_json::to_value(filters).map_err(Error::internal)?);
+    let filters = without_nulls(serde_json::to_value(filters).map_err(Error::internal)?);
     Ok(canonical(&Opening { view: View { filters, note, portal } })? + "\n")
 }
 

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use super::without_nulls;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::domain::{Actor, ActorType, EventResult, EventType};
@@ -172,15 +173,4 @@ fn src_endpoint(event: &AuditEvent) -> Value {
 
 fn milliseconds(moment: Timestamp) -> i64 {
     moment.unix_micros() / 1_000
-}
-
-/// Removes members that are null: they are absent instead.
-pub(super) fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let kept = members.into_iter().filter(|(_, value)| !value.is_null());
-            Value::Object(kept.map(|(name, value)| (name, without_nulls(value))).collect())
-        }
-        other => other,
-    }
 }

@@ -5,7 +5,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Text};
 
 use crate::audit::CheckpointChannel;
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::schema::{
     audit_checkpoints as checkpoints, audit_keys as keys, audit_logs as logs, checkpoint_deliveries as deliveries,
 };
@@ -68,12 +68,12 @@ pub(in crate::audit) fn insert_checkpoint(conn: &mut Conn, checkpoint: &Checkpoi
 /// Logs that have grown since their last checkpoint, if that was signed at or before the given time.
 ///
 /// Uses the index on `signed_at` and the primary key.
-pub(in crate::audit) fn logs_without_checkpoint(conn: &mut Conn, lately: Lately) -> QueryResult<Vec<String>> {
+pub(in crate::audit) fn logs_without_checkpoint(conn: &mut Conn, lately: Stretch) -> QueryResult<Vec<String>> {
     let covered =
         checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::size.eq(logs::size));
     let young = checkpoints::table
         .filter(checkpoints::tenant_id.eq(logs::tenant_id))
-        .filter(checkpoints::signed_at.gt(lately.after).and(checkpoints::signed_at.le(lately.until)));
+        .filter(lies_in!(checkpoints::signed_at, lately));
     logs::table
         .filter(diesel::dsl::not(diesel::dsl::exists(covered)))
         .filter(diesel::dsl::not(diesel::dsl::exists(young)))
@@ -137,21 +137,14 @@ pub(in crate::audit) struct DeliveryRow {
     pub last_error: Option<String>,
 }
 
-/// The times of the next attempt of what waits for it.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::audit) struct PutOff {
-    pub after: Timestamp,
-    pub until: Timestamp,
-}
-
 /// Logs that have grown since their last delivered checkpoint, and whose next attempt is due.
 pub(in crate::audit) fn undelivered(
     conn: &mut Conn,
     channel: CheckpointChannel,
     limit: i64,
-    put_off: PutOff,
+    put_off: Stretch,
 ) -> QueryResult<Vec<String>> {
-    let waits = deliveries::next_attempt_at.gt(put_off.after).and(deliveries::next_attempt_at.le(put_off.until));
+    let waits = lies_in!(deliveries::next_attempt_at, put_off);
     let settled = deliveries::table
         .filter(deliveries::tenant_id.eq(logs::tenant_id))
         .filter(deliveries::channel.eq(channel))
@@ -171,7 +164,7 @@ pub(in crate::audit) fn claim_delivery(
     channel: CheckpointChannel,
     size: i64,
     lease_until: Timestamp,
-    put_off: PutOff,
+    put_off: Stretch,
 ) -> QueryResult<Option<i32>> {
     let known: i64 = deliveries::table.find((tenant_id, channel)).count().get_result(conn)?;
     if known == 0 {
@@ -185,7 +178,7 @@ pub(in crate::audit) fn claim_delivery(
         diesel::insert_into(deliveries::table).values(fresh).execute(conn)?;
     }
     diesel::update(deliveries::table.find((tenant_id, channel)))
-        .filter(deliveries::next_attempt_at.le(put_off.after).or(deliveries::next_attempt_at.gt(put_off.until)))
+        .filter(diesel::dsl::not(lies_in!(deliveries::next_attempt_at, put_off)))
         .filter(deliveries::size.lt(size))
         .set((deliveries::next_attempt_at.eq(lease_until), deliveries::attempts.eq(deliveries::attempts + 1)))
         .returning(deliveries::attempts)

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 
 use super::Job;
-use crate::clock::{Lately, Timestamp};
+use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::Conn;
 use crate::db::schema::{mail_jobs as jobs, tenants};
 use crate::domain::Template;
@@ -29,17 +29,17 @@ pub(in crate::mail) struct LinkMail {
     pub created_at: Timestamp,
 }
 
-/// The mails with links of the same tenant to the same consultant that were queued since a time, newest first.
+/// The mails with links of the same tenant to the same consultant that were queued lately, newest first.
 pub(in crate::mail) fn link_mails(
     conn: &mut Conn,
     link: &Link,
-    lately: Lately,
+    lately: Stretch,
     limit: i64,
 ) -> QueryResult<Vec<LinkMail>> {
     jobs::table
         .filter(jobs::consultant_id.eq(&link.consultant_id).and(jobs::tenant_id.eq(&link.tenant_id)))
         .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
-        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
+        .filter(lies_in!(jobs::created_at, lately))
         .filter(jobs::template.eq(Template::MagicLink))
         .order(jobs::id.desc())
         .limit(limit)
@@ -49,13 +49,13 @@ pub(in crate::mail) fn link_mails(
 
 /// Whether somebody was sent so many notices of the same tenant lately, or will be by those that stand before `job` in the
 /// queue. A consultant has those without an address of their own.
-pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, lately: Lately, limit: i64) -> QueryResult<bool> {
+pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, lately: Stretch, limit: i64) -> QueryResult<bool> {
     let stands_before =
         jobs::finished_at.is_null().and(jobs::next_attempt_at.le(lately.until)).and(jobs::id.lt(&job.id));
     let sent = jobs::table
         .filter(jobs::tenant_id.eq(&job.tenant_id))
         .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
-        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
+        .filter(lies_in!(jobs::created_at, lately))
         .filter(jobs::id.ne(&job.id))
         .filter(jobs::attempts.gt(0).or(stands_before))
         .order(jobs::id.asc())
@@ -86,18 +86,18 @@ pub(in crate::mail) struct ToContact {
     pub created_at: Timestamp,
 }
 
-/// Mails of a template for a tenant since a time, the oldest first.
+/// Mails of a template for a tenant lately, the oldest first.
 pub(in crate::mail) fn of_tenant(
     conn: &mut Conn,
     template: Template,
     tenant_id: &str,
-    lately: Lately,
+    lately: Stretch,
     limit: i64,
 ) -> QueryResult<Vec<ToContact>> {
     jobs::table
         .filter(jobs::tenant_id.eq(tenant_id))
         .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
-        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
+        .filter(lies_in!(jobs::created_at, lately))
         .filter(jobs::template.eq(template))
         .order(jobs::id.asc())
         .limit(limit)
@@ -105,23 +105,23 @@ pub(in crate::mail) fn of_tenant(
         .load(conn)
 }
 
-/// Number of links mailed since a time for all tenants that were never registered.
-pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, lately: Lately) -> QueryResult<i64> {
+/// Number of links mailed lately for all tenants that were never registered.
+pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, lately: Stretch) -> QueryResult<i64> {
     jobs::table
         .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
-        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
+        .filter(lies_in!(jobs::created_at, lately))
         .filter(jobs::template.eq(Template::MagicLink))
         .filter(not(exists(tenants::table.filter(tenants::id.eq(jobs::tenant_id)))))
         .count()
         .get_result(conn)
 }
 
-/// Number of links mailed for a tenant since a time.
-pub(in crate::mail) fn links_mailed(conn: &mut Conn, tenant_id: &str, lately: Lately) -> QueryResult<i64> {
+/// Number of links mailed for a tenant lately.
+pub(in crate::mail) fn links_mailed(conn: &mut Conn, tenant_id: &str, lately: Stretch) -> QueryResult<i64> {
     jobs::table
         .filter(jobs::tenant_id.eq(tenant_id))
         .filter(jobs::id.gt(MailJobId::first_at(lately.after)))
-        .filter(jobs::created_at.gt(lately.after).and(jobs::created_at.le(lately.until)))
+        .filter(lies_in!(jobs::created_at, lately))
         .filter(jobs::template.eq(Template::MagicLink))
         .count()
         .get_result(conn)

@@ -72,8 +72,8 @@ pub(in crate::mail) fn settle_accepted(
     }
 }
 
-/// Stores the outcome of an attempt; `false` if the lease was lost, or the job cancelled meanwhile and it did not leave. One that the provider
-/// refuses leaves on record where the mail was sent to ([`Job::claimed_after`]).
+/// Stores the outcome of an attempt; `false` if the lease was lost, or the job cancelled meanwhile and it did not leave. One
+/// that the provider refuses leaves on record where the mail was sent to ([`Job::claimed_after`]).
 pub(in crate::mail) fn settle(
     conn: &mut Conn,
     job: &Job,
