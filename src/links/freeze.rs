@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Validator, trimmed_if_present};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
 use crate::records::{self, restores};
@@ -57,6 +57,9 @@ pub(crate) async fn issuing(cx: &Context, caller: &Caller<Admin>) -> Result<Issu
 
 /// Freezes issuing or ends the freeze, for every instance of the service from its next request on. What is so already
 /// is not changed.
+///
+/// # Errors
+/// `restore_required` for the end of a freeze while a restore is not complete.
 pub(crate) async fn set_issuing(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -75,6 +78,10 @@ pub(crate) async fn set_issuing(
                 let event = Event::new(EventType::IssuingFrozen, actor.clone(), now).client(client_id.as_ref());
                 freeze_as(tx, request.reason.as_deref().unwrap_or_default(), event, now)?;
             } else {
+                // Links of a database that is not whole would be cancelled by the restore that goes on with it.
+                if restores::is_running(tx)? {
+                    return Err(Code::RestoreRequired.into());
+                }
                 // Also where issuing goes on already.
                 restores::release_erasing(tx)?;
                 if records::freeze::end(tx)? {

@@ -78,7 +78,7 @@ operations! {
         PolicyForbids SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided ChangeLimitReached RequestLapsed
         LinkReplaced LinkRevoked LinkExpired ValidationFailed;
     getIssuing [Admin] ClientNotPermitted;
-    setIssuing [Admin] ClientNotPermitted ValidationFailed;
+    setIssuing [Admin] ClientNotPermitted ValidationFailed RestoreRequired;
     getSandboxClock [Admin] ClientNotPermitted NotFound;
     moveSandboxClock [Admin] ClientNotPermitted NotFound ValidationFailed;
     previewLink [] TokenInvalid SigningKeyRevoked;

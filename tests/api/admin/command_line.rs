@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Api, Database, Settings, World, apply, command, on_both_databases};
+use crate::support::{Api, Database, Settings, World, apply, command, mailed, on_both_databases};
 
 fn run(world: &World, arguments: &[&str]) -> Output {
     command(world).args(arguments).output().unwrap()
@@ -43,6 +43,7 @@ async fn an_operator_sets_up_and_the_api_sees_it(world: &World) {
     );
     let portal = Api::new(&world.base, client["key"].as_str());
     let link = portal.issue(id).await;
+    mailed(&portal, &link).await;
     let listed = json(world, &["link", "list", "--tenant", "acme"]);
     assert_eq!(listed["items"][0]["id"], link.as_str());
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::{
-    Api, Auditor, Receiver, SecondCopy, Settings, World, apply, command, eventually, on_both_databases,
+    Api, Auditor, Receiver, SecondCopy, Settings, World, apply, command, eventually, mailed, on_both_databases,
 };
 
 pub fn extension(hours: i64) -> Value {
@@ -217,6 +217,7 @@ async fn reason_and_ticket_are_corrected_and_what_stood_there_is_kept(world: &Wo
 async fn a_revoked_link_is_not_changed_and_each_refusal_is_recorded(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let link = portal.issue(&world.consultant().await).await;
+    mailed(&portal, &link).await;
     portal.post(&path(&link, "revoke"), &json!({ "reason": "The work is done" })).await.ok();
     let before = portal.get(&format!("/v1/magic-links/{link}")).await.ok();
     let shorter = json!({ "expires_at": world.clock.now().plus(Duration::hours(1)), "reason": "Less is needed" });

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::support::{Api, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Settings, Sql, World, apply, mailed, on_both_databases};
 
 /// The ids of a whole list, a few items a page.
 async fn walk(api: &Api, list: &str, query: &str) -> Vec<String> {
@@ -26,11 +26,7 @@ async fn issue(world: &World, caller: &Api, (issuer, ticket, hours): (&str, Opti
     request["ticket"] = ticket.map_or(Value::Null, Into::into);
     request["duration"]["value"] = hours.into();
     let link = caller.post("/v1/magic-links", &request).await.ok()["id"].as_str().unwrap().to_owned();
-    let path = format!("/v1/magic-links/{link}");
-    eventually("its mail is on record", async || {
-        (caller.get(&path).await.ok()["delivery"]["state"] == "accepted").then_some(())
-    })
-    .await;
+    mailed(caller, &link).await;
     link
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, Receiver, Settings, Sql, Statements, World, apply, eventually, on_both_databases};
+use crate::support::{
+    Api, Database, Receiver, Settings, Sql, Statements, World, apply, eventually, mailed, on_both_databases,
+};
 
 /// A link's whole life, and the statements of each of its acts.
 async fn life(world: &World, portal: &Api, consultant: &str) -> Vec<(&'static str, (usize, usize))> {
@@ -12,11 +14,7 @@ async fn life(world: &World, portal: &Api, consultant: &str) -> Vec<(&'static st
         let link = portal.post_once("/v1/magic-links", consultant, &request).await.ok();
         let link = link["id"].as_str().expect("an id").to_owned();
         let token = world.token(&link, 1).await;
-        eventually("the mail is known to be accepted", async || {
-            let link = portal.get(&format!("/v1/magic-links/{link}")).await.ok();
-            (link["delivery"]["state"] == "accepted").then_some(())
-        })
-        .await;
+        mailed(portal, &link).await;
         token
     };
     let (issued, token) = Statements::during(world, issue).await;

@@ -11,7 +11,7 @@ use wiremock::ResponseTemplate;
 
 use super::{click, confirm, json, ready};
 use crate::support::{
-    Api, Backup, Receiver, Reply, Settings, Signer, Sql, World, apply, eventually, on_both_databases,
+    Api, Backup, Receiver, Reply, Settings, Signer, Sql, World, apply, command, eventually, on_both_databases,
 };
 
 /// The claims of a token, unverified.
@@ -151,6 +151,15 @@ async fn a_restore_that_broke_off_keeps_the_service_from_being_ready(world: &Wor
     assert!(reply.body["detail"].as_str().unwrap().contains("magic-link restore"), "{reply:?}");
     // No mail leaves meanwhile.
     let link = admin.issue(&consultant).await;
+    let freeze = async |frozen: bool| {
+        world.admin.put("/v1/issuing", &json!({ "frozen": frozen, "reason": "It was begun" })).await
+    };
+    freeze(true).await.ok();
+    freeze(false).await.refused(503, "restore_required");
+    let output = command(world).arg("unfreeze").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("restored from a backup"), "{said}");
+    assert_eq!(admin.get("/v1/issuing").await.ok()["frozen"], true);
     json(world, &["restore"]).await;
     ready(world).await;
     confirm(world, &[&admin]).await;

@@ -109,6 +109,15 @@ pub fn stored(at: magic_link::clock::Timestamp) -> String {
     at.to_string().replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
+/// Waits until the provider's answer to a link's mail is on record: what the link says no longer moves by itself.
+pub async fn mailed(caller: &Api, link: &str) {
+    let path = format!("/v1/magic-links/{link}");
+    eventually("its mail is on record", async || {
+        (caller.get(&path).await.ok()["delivery"]["state"] == "accepted").then_some(())
+    })
+    .await;
+}
+
 /// From now on no mail of those that wait leaves, and none is on its way: what was tried is not taken for told.
 pub async fn hold_mails(world: &World) {
     let mut sql = Sql::of(world);
