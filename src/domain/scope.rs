@@ -47,7 +47,23 @@ text_enum! {
 impl Scope {
     /// Whether the scope lets a client give access, which a policy is to limit.
     pub(crate) const fn grants(self) -> bool {
-        matches!(self, Self::IssueLinks | Self::EmergencyLinks | Self::RequestLinks | Self::ApproveLinks)
+        match self {
+            Self::IssueLinks | Self::EmergencyLinks | Self::RequestLinks | Self::ApproveLinks => true,
+            Self::ReadLinks
+            | Self::RevokeLinks
+            | Self::RedeemSessions
+            | Self::IntrospectSessions
+            | Self::WriteAudit
+            | Self::ReadAudit
+            | Self::ManageAudit
+            | Self::ReadTenants
+            | Self::WriteTenants
+            | Self::WritePolicies
+            | Self::ReadConsultants
+            | Self::WriteConsultants
+            | Self::ManageWebhooks
+            | Self::Admin => false,
+        }
     }
 
     /// A scope that is kept apart from another one of these, and is not among `combined`: `policies:write` from those
