@@ -97,6 +97,7 @@ codes! {
     TooManyHolds 409 "too_many_legal_holds" "The tenant has as many legal holds as clients like this one may place" "100 are in force at once, and each of them keeps the whole log: release those that are over first.";
     IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
     LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";
+    OverlapRunning 409 "overlap_running" "An overlap has not ended" "Wait until it has; `\"newest_lost\": true` replaces a key or secret that nobody has got, and keeps the one before; `\"overlap_seconds\": 0` ends both.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
     AddressSuppressed 409 "address_suppressed" "Mail to the consultant's address came back" "Once the mailbox works, an operator clears it: `POST /v1/mail-suppressions/{id}/clear`.";
     TooManyEndpoints 409 "too_many_webhook_endpoints" "The client, or a tenant of it, has as many webhook endpoints as it may" "`detail` says which. Delete one that is not needed, or let one take more events.";

@@ -191,6 +191,20 @@ pub(super) fn check_whole<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), 
     if caller.reach.portal.is_none() { Ok(()) } else { Err(Code::ClientNotPermitted.into()) }
 }
 
+/// Refuses a tenant that was never registered and has no log: at the command line it is mistyped, and a hold on nothing
+/// would be taken for one on the log that was meant.
+pub(crate) async fn require_known(cx: &Context, tenant_id: &str) -> Result<(), Error> {
+    let id = tenant_id.to_owned();
+    let known = cx.store.read(move |conn| {
+        Ok(id == SYSTEM_LOG || rows::has_begun(conn, &id)? || records::tenants::find(conn, &id)?.is_some())
+    });
+    if known.await? {
+        return Ok(());
+    }
+    let detail = format!("`{tenant_id}` is not registered as a tenant, and nothing is on record of it");
+    Err(Error::not_found().detail(detail))
+}
+
 /// The log's checkpoint as a signed note; signs a new one if the log has grown.
 pub(crate) async fn checkpoint<S>(
     cx: &Context,

@@ -53,7 +53,7 @@ pub(crate) use folder::{CheckpointFolder, FolderFault, compare as compare_checkp
 pub(crate) use holds::{LegalHold, PlaceHold, ReleaseHold, list as list_holds, place as place_hold};
 pub(crate) use holds::{release as release_hold, standing as standing_holds};
 pub(crate) use key::{KnownKeys, LogKey, change as change_key, seal_keys_again};
-pub(crate) use log::{checkpoint, verifier_key};
+pub(crate) use log::{checkpoint, require_known, verifier_key};
 pub(crate) use permit::{Eraser, see_time};
 pub(crate) use purge::{PurgeSchedule, purge_due, retain};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};

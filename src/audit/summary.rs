@@ -66,7 +66,7 @@ pub struct AccessSummary {
     /// Number of exports of the person's data.
     #[schema(minimum = 0)]
     pub exports: i64,
-    /// Number of changes to the person's data.
+    /// Number of changes to the person's data, as reported: one that was taken back is two.
     #[schema(minimum = 0)]
     pub changes: i64,
 }

@@ -148,10 +148,27 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
     Ok(None)
 }
 
+impl AuditCommand {
+    /// The tenant whose log a command is about. An auditor may ask for the key of a log before it begins.
+    fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Checkpoint { tenant }
+            | Self::Export { tenant, .. }
+            | Self::Hold { tenant, .. }
+            | Self::Holds { tenant, .. }
+            | Self::Release { tenant, .. } => Some(tenant),
+            Self::VerifierKey { .. } | Self::RotateKey | Self::Verify { .. } => None,
+        }
+    }
+}
+
 /// Runs the commands that need the store.
 pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Result<(), Failure> {
     let (caller, now) = (Caller::operator(), app.cx.clock.now());
     let folder = &**app.checkpoint_folder;
+    if let Some(tenant) = command.tenant() {
+        audit::require_known(&app.cx, tenant).await?;
+    }
     match command {
         AuditCommand::Checkpoint { tenant } => {
             let checkpoint = audit::checkpoint(&app.cx, (&app.log_key, folder), &caller, tenant, now).await?;
@@ -177,7 +194,7 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
         AuditCommand::Hold { tenant, reason, until } => {
             let request = PlaceHold { reason, until, requested_by: None };
             let hold = audit::place_hold(&app.cx, &Caller::operator(), tenant, request, None, now).await?;
-            output.done(&hold, &format!("{} holds the audit log of {}", hold.id, hold.tenant_id))
+            output.done(&hold, &format!("the audit log of {} is held", hold.tenant_id))
         }
         AuditCommand::Holds { tenant, page_size, cursor } => {
             let paging = Paging { page_size: Some(page_size), cursor };
@@ -186,7 +203,7 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
         AuditCommand::Release { id, tenant, reason } => {
             let request = ReleaseHold { reason, requested_by: None };
             let hold = audit::release_hold(&app.cx, folder, &Caller::operator(), tenant, id, request, now).await?;
-            output.done(&hold, &format!("{} is released", hold.id))
+            output.done(&hold, "released")
         }
         AuditCommand::Verify { .. } => Ok(()),
     }

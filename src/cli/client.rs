@@ -60,6 +60,9 @@ pub(super) enum ClientCommand {
         /// Seconds during which the old key stays valid
         #[arg(long, default_value_t = 0)]
         overlap_seconds: i64,
+        /// The newest key was lost before anybody had it: it ends, and the one before it stays valid as long as was told
+        #[arg(long, conflicts_with = "overlap_seconds")]
+        newest_lost: bool,
     },
     /// Disable a client permanently
     Disable {
@@ -97,8 +100,9 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
             let request = ChangeClient { name, portal, tenants, scopes, combined_scopes };
             output.done(&clients::change(cx, &caller, id, request, now).await?, "changed")
         }
-        ClientCommand::Rotate { id, overlap_seconds } => {
-            let client = clients::rotate(cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
+        ClientCommand::Rotate { id, overlap_seconds, newest_lost } => {
+            let request = RotateClient { overlap_seconds, newest_lost };
+            let client = clients::rotate(cx, &caller, id, &request, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::Disable { id, revoke_links } => {

@@ -1,9 +1,11 @@
 //! `magic-link restore`, and the confirmation of clients and consultants after it.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::output::{Column, Output, line};
@@ -13,6 +15,7 @@ use crate::audit::{KnownKeys, OutsideCheckpoint};
 use crate::clients;
 use crate::consultants;
 use crate::context::Context;
+use crate::error::Error;
 use crate::http::Caller;
 use crate::id::{ClientId, ConsultantId};
 use crate::restore::restore;
@@ -119,11 +122,8 @@ pub(super) async fn confirm_clients(cx: &Context, confirm: Confirm<ClientId>, ou
         return output.table(&json!({ "items": unconfirmed }), CLIENTS);
     }
     let ids = if confirm.all { unconfirmed.into_iter().map(|client| client.id).collect() } else { confirm.ids };
-    let mut confirmed = Vec::new();
-    for id in ids {
-        confirmed.push(clients::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
-    }
-    output.table(&json!({ "items": confirmed }), CONFIRMED_CLIENTS)
+    let confirm = async |id| clients::confirm(cx, &Caller::operator(), id, cx.clock.now()).await;
+    confirm_each(ids, confirm, CONFIRMED_CLIENTS, output).await
 }
 
 pub(super) async fn confirm_consultants(
@@ -136,9 +136,30 @@ pub(super) async fn confirm_consultants(
         return output.table(&json!({ "items": unconfirmed }), CONSULTANTS);
     }
     let ids = if confirm.all { unconfirmed.into_iter().map(|consultant| consultant.id).collect() } else { confirm.ids };
-    let mut confirmed = Vec::new();
+    let confirm = async |id| consultants::confirm(cx, &Caller::operator(), id, cx.clock.now()).await;
+    confirm_each(ids, confirm, CONSULTANTS, output).await
+}
+
+/// Confirms one after the other, and tells who was; then the first refusal, and about whom there was one.
+async fn confirm_each<I: Display + Clone, T: Serialize>(
+    ids: Vec<I>,
+    confirm: impl AsyncFn(I) -> Result<T, Error>,
+    columns: &[Column],
+    output: &Output,
+) -> Result<(), Failure> {
+    let (mut confirmed, mut refused, mut first) = (Vec::new(), Vec::new(), None);
     for id in ids {
-        confirmed.push(consultants::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
+        match confirm(id.clone()).await {
+            Ok(thing) => confirmed.push(thing),
+            Err(error) => {
+                refused.push(id.to_string());
+                first = first.or(Some(error));
+            }
+        }
     }
-    output.table(&json!({ "items": confirmed }), CONSULTANTS)
+    let Some(error) = first else { return output.table(&json!({ "items": confirmed }), columns) };
+    if !confirmed.is_empty() {
+        output.table(&json!({ "items": confirmed }), columns)?;
+    }
+    Err(error.detail(format!("not confirmed: {}", refused.join(", "))).into())
 }

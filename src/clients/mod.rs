@@ -81,6 +81,10 @@ pub struct RotateClient {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 2_592_000, default = 0)]
     pub overlap_seconds: i64,
+    /// Whether nobody has got the newest key: it ends, and the one before it stays valid as was told, without `overlap_seconds`.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub newest_lost: bool,
 }
 
 /// Request to disable a client.
@@ -89,7 +93,6 @@ pub struct RotateClient {
 #[schema(example = json!({"revoke_links": false}))]
 pub struct DisableClient {
     /// Whether to revoke every link that the client issued, in the same transaction; needs the scope `links:revoke`.
-    /// Default false.
     #[serde(default)]
     #[schema(default = false)]
     pub revoke_links: bool,
@@ -342,23 +345,23 @@ pub(crate) async fn rotate(
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
     let mut fields = Validator::default();
-    let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
+    let rotation = fields.rotation(request.overlap_seconds, request.newest_lost, now);
     fields.finish()?;
     let key = ApiKey::generate(&id);
     let hash = key.sha256();
     let authority = caller.authority();
     let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
-        .with(&serde_json::json!({ "client_id": id, "overlap_seconds": request.overlap_seconds }));
+        .with(&serde_json::json!({ "client_id": id, "overlap_seconds": rotation.overlap_seconds(now) }));
     let client = cx
         .store
         .write(move |tx| {
             tx.judge_before_change(&id)?;
             let known = find_within(tx, &id, &authority.reach)?.ok_or_else(Error::not_found)?;
             authority.require_grantable(&known.authority())?;
-            let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
+            let rotated = records::clients::rotate(tx, &id, &hash, rotation, now)?;
             tx.record(event.clone());
-            rotated.ok_or_else(|| Code::ClientDisabled.into())
+            rotated.ok_or(if known.may_change() { Code::OverlapRunning } else { Code::ClientDisabled }.into())
         })
         .await?;
     Ok(ClientResponse::of(client, Some(&key)))

@@ -97,7 +97,7 @@ pub struct RegisterConsultant {
     pub email: String,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -117,7 +117,7 @@ pub struct ChangeConsultant {
     pub email: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -133,7 +133,7 @@ pub struct ConsultantDecision {
     pub reason: String,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }

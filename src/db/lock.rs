@@ -72,10 +72,25 @@ fn number(expression: &str) -> SqlLiteral<BigInt> {
     sql(&format!("CAST(CAST({expression} AS TEXT) AS BIGINT)"))
 }
 
-/// Lets one transaction at a time count webhook endpoints and add some, until it ends.
-pub(crate) fn count_endpoints_alone(conn: &mut Conn) -> QueryResult<()> {
-    match conn {
-        Conn::Postgres(conn) => conn.batch_execute("SELECT pg_advisory_xact_lock(7304826151)"),
-        Conn::Sqlite(_) => Ok(()),
+/// What one transaction at a time does, until it ends; the statement that follows sees what those before it have done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Alone {
+    /// Count webhook endpoints, and add some.
+    CountEndpoints,
+    /// Give a bulk revocation the next number.
+    NumberRevocations,
+}
+
+impl Alone {
+    pub(crate) fn wait(self, conn: &mut Conn) -> QueryResult<()> {
+        let statement = match self {
+            Self::CountEndpoints => "SELECT pg_advisory_xact_lock(7304826151)",
+            Self::NumberRevocations => "SELECT pg_advisory_xact_lock(7304826153)",
+        };
+        match conn {
+            Conn::Postgres(conn) => conn.batch_execute(statement),
+            // It has one writer.
+            Conn::Sqlite(_) => Ok(()),
+        }
     }
 }

@@ -13,6 +13,7 @@ mod policy;
 mod reach;
 mod restriction;
 mod review;
+mod rotation;
 mod scope;
 mod states;
 mod syntax;
@@ -41,6 +42,7 @@ pub(crate) use reach::{Reach, Tenants};
 pub(crate) use restriction::Restrictions;
 pub use restriction::{Forbidden, ViolationCause};
 pub use review::{Finding, ReviewState};
+pub(crate) use rotation::Rotation;
 pub use scope::Scope;
 pub use states::{
     Access, ActivityKind, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, Reentry, SessionState, TokenType,

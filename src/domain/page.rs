@@ -32,8 +32,8 @@ pub struct Paging {
 /// Page of a list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// Items of the page, newest first unless the operation states another order. There may be fewer than were asked
-    /// for, or none, although `next_cursor` is present: a call reads a bounded number of rows and bytes.
+    /// Items of the page, newest first unless the operation says otherwise. A call reads so many rows and bytes at most: a
+    /// page with a `next_cursor` may have few, or none.
     #[schema(max_items = 200)]
     pub items: Vec<T>,
     /// Cursor of the next page; absent only on the last page.

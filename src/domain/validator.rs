@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use time::Duration;
 
+use super::Rotation;
 use super::syntax::{is_visible, plain_address};
+use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 
 /// Longest time that an old key or secret may stay valid after a rotation.
@@ -55,13 +57,20 @@ impl Validator {
         }
     }
 
-    /// Checks how long an old key or secret stays valid after a rotation.
-    pub(crate) fn overlap(&mut self, pointer: &str, seconds: i64) -> Duration {
-        let overlap = Duration::seconds(seconds);
+    /// Checks what becomes of the old keys or secrets at a rotation.
+    pub(crate) fn rotation(&mut self, overlap_seconds: i64, newest_lost: bool, now: Timestamp) -> Rotation {
+        let overlap = Duration::seconds(overlap_seconds);
         if overlap.is_negative() || overlap > MAX_OVERLAP {
-            self.error(pointer, "out_of_range", format_args!("must be 0 to {} seconds", MAX_OVERLAP.whole_seconds()));
+            let most = MAX_OVERLAP.whole_seconds();
+            self.error("/overlap_seconds", "out_of_range", format_args!("must be 0 to {most} seconds"));
         }
-        overlap
+        if newest_lost {
+            Rotation::NewestLost
+        } else if overlap.is_zero() {
+            Rotation::AtOnce
+        } else {
+            Rotation::Overlap(now.plus(overlap))
+        }
     }
 
     /// Checks one e-mail address, and returns it as it is stored: an international domain as punycode.

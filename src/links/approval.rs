@@ -223,7 +223,7 @@ pub(crate) async fn approve(
                 "asked": { "access": asked.access, "hours": asked.hours }, "access": link.access,
                 "starts_at": link.starts_at, "expires_at": link.expires_at,
             })));
-            tx.record(issued(&link, change.actor.clone(), (None, None), now));
+            tx.record(issued(&link, &consultant, change.actor.clone(), (None, None), now));
             let approval = Some(Approval::of(&decided, now));
             Ok(LinkResponse { approval, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })

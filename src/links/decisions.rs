@@ -64,7 +64,7 @@ pub struct ApproveLink {
     #[schema(max_length = 16384)]
     #[serde(default, deserialize_with = "without_line_break")]
     pub signed_approval: Option<String>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -97,7 +97,7 @@ pub struct ApproveExtension {
     #[schema(max_length = 16384)]
     #[serde(default, deserialize_with = "without_line_break")]
     pub signed_approval: Option<String>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -116,7 +116,7 @@ pub struct DenyLink {
     #[schema(min_length = 3, max_length = 500)]
     #[serde(deserialize_with = "trimmed")]
     pub reason: String,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -380,7 +380,7 @@ pub struct ReviewLink {
     /// What the reviewer says of it.
     #[schema(min_length = 3, max_length = 1000)]
     pub comment: String,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }

@@ -55,9 +55,11 @@ pub(super) fn admit(
     Ok((link, ConsultantRef::of(consultant.id, consultant.name, consultant.email), waits))
 }
 
-/// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
+/// The event of a new link: who the consultant was then, whatever their entry says later, and why the addresses for
+/// notices to owner and issuer cannot be used.
 pub(super) fn issued(
     link: &Link,
+    consultant: &ConsultantRef,
     actor: Actor,
     (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
     now: Timestamp,
@@ -65,7 +67,7 @@ pub(super) fn issued(
     let (modules, forbidden) = Restrictions::recorded(link.restrictions.as_ref());
     Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
         "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
-        "profile_name": link.profile_name,
+        "profile_name": link.profile_name, "consultant": consultant,
         "modules": modules, "forbidden": forbidden,
         "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
         "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },

@@ -81,7 +81,7 @@ pub(crate) async fn issue(
                 mail::notices::announced(tx, &link, now)?;
             }
             tx.wake(Worker::Mail);
-            tx.record(issued(&link, actor.clone(), refused_addresses, now));
+            tx.record(issued(&link, &consultant, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
             Ok(LinkResponse { emergency, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })

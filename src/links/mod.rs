@@ -123,7 +123,7 @@ pub struct IssueLink {
     /// tenant that allows it. Such a link begins at once, lasts at most 4 hours, can be neither extended nor replaced, and
     /// has to be reviewed within 72 hours. Everybody concerned is told.
     pub emergency: Option<decisions::Emergency>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -169,7 +169,7 @@ pub struct ExtendLink {
     /// Person who extends the access; recorded as asserted by the client, not verified. With an `email` where the
     /// extension waits for an approval.
     pub extended_by: Issuer,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -209,7 +209,7 @@ pub struct CorrectLink {
     pub ticket: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -221,7 +221,7 @@ pub struct CorrectLink {
 pub struct ResendLink {
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }

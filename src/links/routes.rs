@@ -397,8 +397,8 @@ async fn get_issuing(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Is
 /// Stop or allow the issuing of links
 ///
 /// A freeze holds for every copy of the service from its next request on; existing
-/// links and sessions are not affected. Freezing again changes nothing. A freeze does
-/// not end while a restore is not complete. Needs a client of every tenant and portal.
+/// links and sessions are not affected. Freezing again changes nothing. None ends
+/// before a restore is complete. Needs a client of every tenant and portal.
 #[utoipa::path(tag = "Operations", operation_id = "setIssuing", request_body = SetIssuing,
     responses((status = 200, body = Issuing, description = "Whether links are issued")))]
 #[put("/issuing")]

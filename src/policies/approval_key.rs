@@ -44,7 +44,7 @@ pub struct SaveApprovalKey {
     pub signed_change: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -59,7 +59,7 @@ pub struct RemoveApprovalKey {
     pub signed_change: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -71,7 +71,7 @@ pub struct RemoveApprovalKey {
 pub struct CancelApprovalKeyChange {
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
+    /// Support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{client_uses as uses, clients};
 use crate::db::{Backend, Conn};
-use crate::domain::{Authority, PageRequest, Reach, Scan, Scope};
+use crate::domain::{Authority, PageRequest, Reach, Rotation, Scan, Scope};
 use crate::id::ClientId;
 use crate::records::scan;
 use crate::secrets::same_sha256;
@@ -92,22 +93,27 @@ pub(crate) fn names(conn: &mut Conn, ids: &[ClientId]) -> QueryResult<HashMap<Cl
     Ok(found.into_iter().collect())
 }
 
-/// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled for good. One that waits for
-/// its confirmation stays disabled, with either key.
+/// Replaces the key. `None` if the client is disabled for good, or a key of before is promised to be valid still. One that
+/// waits for its confirmation stays disabled, with either key.
 pub(crate) fn rotate(
     conn: &mut Conn,
     id: &ClientId,
     key_sha256: &str,
-    old_until: Timestamp,
+    rotation: Rotation,
     now: Timestamp,
 ) -> QueryResult<Option<Client>> {
-    diesel::update(clients::table.find(id))
-        .filter(not_for_good())
+    let changed = (clients::key_sha256.eq(key_sha256), clients::rotated_at.eq(Some(now)));
+    let found = diesel::update(clients::table.find(id)).filter(not_for_good());
+    let Some(old_until) = rotation.old_until(now) else {
+        return found.set(changed).returning(clients::all_columns).get_result(conn).optional();
+    };
+    let is_over = clients::previous_key_expires_at.is_null().or(clients::previous_key_expires_at.le(now));
+    found
+        .filter(is_over.assume_not_null().or((rotation == Rotation::AtOnce).into_sql::<Bool>()))
         .set((
+            changed,
             clients::previous_key_sha256.eq(clients::key_sha256.nullable()),
             clients::previous_key_expires_at.eq(Some(old_until)),
-            clients::key_sha256.eq(key_sha256),
-            clients::rotated_at.eq(Some(now)),
         ))
         .returning(clients::all_columns)
         .get_result(conn)

@@ -316,7 +316,7 @@ pub struct EndSession {
     /// one stays. A source that has reported and is never closed leaves the session `unclosed`.
     pub sources: Option<BTreeMap<String, i64>>,
     /// Whether the consultant said that they are done; recorded as asserted by the client, not verified. Without it the
-    /// session was ended by the client, or by `requested_by`. Default false.
+    /// session was ended by the client, or by `requested_by`.
     #[serde(default)]
     #[schema(default = false)]
     pub consultant_done: bool,

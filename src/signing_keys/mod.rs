@@ -41,7 +41,7 @@ const LISTED: i64 = 100;
 #[schema(example = json!({"at_once": false}))]
 pub struct RotateKey {
     /// Whether the key begins to sign after a minute, rather than after 24 hours: for portals that read the JWK set
-    /// whenever they meet an unknown key identifier. Default false.
+    /// whenever they meet an unknown key identifier.
     #[serde(default)]
     #[schema(default = false)]
     pub at_once: bool,
@@ -57,7 +57,7 @@ pub struct RevokeKey {
     #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Whether links that hang on the key are kept, rather than revoked: each gets a fresh token that voids the older
-    /// ones, and it is mailed to the registered address. Their sessions end all the same. Default false.
+    /// ones, and it is mailed to the registered address. Their sessions end all the same.
     #[serde(default)]
     #[schema(default = false)]
     pub fresh_links: bool,

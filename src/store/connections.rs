@@ -145,8 +145,14 @@ impl Connections {
     pub(super) fn open(plan: &Plan) -> io::Result<Self> {
         let pool = pool_of(plan.connections).build_unchecked(plan.manager.for_another_pool());
         let large_readers = (plan.readers / LARGE_READERS).max(1);
+        // SQLite drops all pages that a connection has cached when another one has written.
+        let writing = if plan.manager.is_sqlite() {
+            pool_of(1).build_unchecked(plan.manager.for_another_pool())
+        } else {
+            pool.clone()
+        };
         Ok(Self {
-            writers: Writers::start(&pool, plan.writers, plan.max_batch, plan.after.anew())?,
+            writers: Writers::start(&writing, plan.writers, plan.max_batch, plan.after.anew())?,
             pool,
             reads: Arc::new(Semaphore::new(plan.readers)),
             large_reads: Arc::new(Semaphore::new(large_readers)),

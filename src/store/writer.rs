@@ -46,6 +46,9 @@ const THREADS: u32 = 8;
 /// Largest number of attempts for a transaction that loses races.
 const ATTEMPTS: usize = 5;
 
+/// What a transaction pauses after a lost race: none to this, then up to twice, four and eight times as long.
+const PAUSE: Duration = Duration::from_millis(3);
+
 /// A database error within this time may be a deadlock, whose detection takes a second.
 const DEADLOCK_WINDOW: Duration = Duration::from_secs(5);
 
@@ -349,9 +352,15 @@ impl Shared {
             let error = &rejected.error;
             let refused = undone && error.code() == Code::Unavailable && started.elapsed() < DEADLOCK_WINDOW;
             if attempt == ATTEMPTS || !(error.lost_a_race() || refused) {
+                if error.lost_a_race() {
+                    tracing::warn!(attempt, "a transaction lost each race");
+                }
                 return Err(rejected);
             }
             tracing::debug!(attempt, "transaction lost a race; running it again");
+            let pause = PAUSE.saturating_mul(rand::random_range(0..1 << attempt));
+            #[expect(clippy::disallowed_methods, reason = "whoever meets the same others again would lose again")]
+            std::thread::sleep(pause);
             attempt += 1;
         }
     }

@@ -218,12 +218,12 @@ pub(crate) async fn rotate_secret(
     now: Timestamp,
 ) -> Result<WebhookEndpointResponse, Error> {
     let mut fields = Validator::default();
-    let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
+    let rotation = fields.rotation(request.overlap_seconds, request.newest_lost, now);
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(cx, &id, &secret)?;
     let key_id = cx.tokens.master_key().id().to_owned();
-    let (access, requester, seconds) = (EndpointAccess::of(caller), Requester::of(caller), request.overlap_seconds);
+    let (access, requester) = (EndpointAccess::of(caller), Requester::of(caller));
     let authority = caller.authority();
     let endpoint = cx
         .store
@@ -234,8 +234,9 @@ pub(crate) async fn rotate_secret(
                 authority.require_grantable(&owner.authority())?;
             }
             tokens::hold_master_key(tx, &key_id)?;
-            let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
-            let facts = EndpointFacts { overlap_seconds: Some(seconds), ..EndpointFacts::of(&rotated) };
+            // It was found just now.
+            let rotated = store::rotate(tx, &id, &sealed, rotation, now)?.ok_or(Code::OverlapRunning)?;
+            let facts = EndpointFacts { overlap_seconds: rotation.overlap_seconds(now), ..EndpointFacts::of(&rotated) };
             tx.record(requester.event(EventType::EndpointRotated, &facts, now));
             Ok(rotated)
         })

@@ -222,6 +222,10 @@ pub struct RotateWebhookSecret {
     #[serde(default = "a_day")]
     #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
     pub overlap_seconds: i64,
+    /// Whether nobody has got the newest secret: it ends, and the one before it signs as was told, without `overlap_seconds`.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub newest_lost: bool,
 }
 
 const fn a_day() -> i64 {

@@ -130,7 +130,7 @@ operations! {
     listClients [Admin];
     getClient [Admin] NotFound;
     changeClient [Admin] ClientNotPermitted NotFound ClientDisabled TooManyEndpoints ValidationFailed;
-    rotateClient [Admin] ClientNotPermitted NotFound ClientDisabled ValidationFailed;
+    rotateClient [Admin] ClientNotPermitted NotFound OverlapRunning ClientDisabled ValidationFailed;
     disableClient [Admin] NotFound;
     // Signing keys
     getJwks [];
@@ -169,7 +169,7 @@ operations! {
     getWebhookEndpoint [ManageWebhooks] NotFound;
     changeWebhookEndpoint [ManageWebhooks] NotFound ValidationFailed;
     deleteWebhookEndpoint [ManageWebhooks] InvalidBody NotFound BodyTooLarge UnsupportedMediaType;
-    rotateWebhookSecret [ManageWebhooks] ClientNotPermitted NotFound ValidationFailed;
+    rotateWebhookSecret [ManageWebhooks] ClientNotPermitted NotFound OverlapRunning ValidationFailed;
     testWebhookEndpoint [ManageWebhooks] InvalidBody NotFound EndpointDisabled BodyTooLarge UnsupportedMediaType;
     listWebhookDeliveries [ManageWebhooks] NotFound;
     retryWebhookDeliveries [ManageWebhooks] NotFound EndpointDisabled;

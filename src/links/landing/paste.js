@@ -124,6 +124,9 @@
       .replace(/\u0085/g, '\n')
       .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffc\\]/g, '')
       .normalize('NFKC')
+      // As security tools and tickets write addresses, so that nobody presses them.
+      .replace(/[\[({](?:\.|dot)[\])}]/gi, '.')
+      .replace(/hxxp(s?)\[?:\]?/gi, 'http$1:')
       .replace(DASHES, '-');
   }
 
@@ -178,7 +181,7 @@
 
   // Proofpoint, version 2, of both of its domains: `-` stands for `%`, and `_` for `/`. Versions 1 and 3 leave a token as
   // it is. Its address may be escaped in another one's.
-  var PROOFPOINT = /urldefense(?:\.proofpoint)?\.(?:com|us)[\/%0-9a-f]{1,9}v2[\/%0-9a-f]{1,9}url[?%0-9a-f]{1,9}u[=%0-9a-f]{1,9}(http[\w.-]*)/i;
+  var PROOFPOINT = /urldefense(?:\.proofpoint)?\.(?:com|us)[\/%0-9a-f]{1,25}v2[\/%0-9a-f]{1,25}url[?%0-9a-f]{1,25}u[=%0-9a-f]{1,25}(http[\w.-]*)/i;
 
   function proofpoint(address) {
     return percentDecoded(address.replace(/-/g, '%').replace(/_/g, '/'));
@@ -238,8 +241,10 @@
     for (var time = 0; time <= DECODED_TIMES; time += 1) {
       var before = text;
       text = clean(text);
-      var rewritten = PROOFPOINT.exec(joined(text));
-      if (rewritten) text = proofpoint(rewritten[1]);
+      // One around another one, too: what is half decoded looks like a token.
+      for (var outer = PROOFPOINT.exec(joined(text)); outer; outer = PROOFPOINT.exec(joined(text))) {
+        text = proofpoint(outer[1]);
+      }
       var token = found(text);
       if (token) return token;
       text = percentDecoded(text);
@@ -248,11 +253,16 @@
     return '';
   }
 
+  // The blanks of a wrap, as a form writes them in an address.
+  function blanks(text) {
+    return tokenOf(text.replace(/\+/g, ' '));
+  }
+
   // The first whole token in a text, or ''.
   window.magicLinkToken = function (text) {
     // Joined before anything is decoded, because a wrap may cut an escape.
     var all = forms(clean(String(text).slice(0, LONGEST)));
-    return first(all, tokenOf) || first(all, function (form) {
+    return first(all, tokenOf) || first(all, blanks) || first(all, function (form) {
       var parts = mailParts(form);
       return tokenOf(parts) || tokenOf(mailParts(joined(parts)));
     });

@@ -132,8 +132,9 @@ pub(in crate::mail) fn reported(
     if state == DeliveryState::Bounced {
         from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
-    // What failed is the last attempt.
+    // What failed is the last attempt. A report that came before the provider's answer says that it left, too.
     let has_left = jobs::unknown_attempts.gt(0).or(jobs::provider_message_id.is_not_null());
+    let has_left = has_left.or(jobs::left_at.is_not_null());
     let may_have_left = jobs::state.eq(DeliveryState::Failed).and(has_left);
     let is_delivered = (state == DeliveryState::Delivered).into_sql::<Bool>();
     // It left before that: `finished_at` is when a mail left until the first report comes.

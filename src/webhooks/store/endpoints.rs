@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use diesel::dsl::exists;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{
     clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
 };
 use crate::db::{Conn, insert_all};
-use crate::domain::{PageRequest, Scan, WebhookFormat};
+use crate::domain::{PageRequest, Rotation, Scan, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
 use crate::records;
 use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
@@ -284,21 +285,26 @@ pub(in crate::webhooks) fn enable(
         .optional()
 }
 
-/// Replaces the secret; the old one also signs until the given time.
+/// Replaces the secret. `None` if the endpoint is deleted, or a secret of before is promised to sign still.
 pub(in crate::webhooks) fn rotate(
     conn: &mut Conn,
     id: &EndpointId,
     sealed: &str,
-    old_until: Timestamp,
+    rotation: Rotation,
     now: Timestamp,
 ) -> QueryResult<Option<Endpoint>> {
-    diesel::update(endpoints::table.find(id))
-        .filter(endpoints::deleted_at.is_null())
+    let changed = (endpoints::sealed_secret.eq(sealed), endpoints::updated_at.eq(now));
+    let found = diesel::update(endpoints::table.find(id)).filter(endpoints::deleted_at.is_null());
+    let Some(old_until) = rotation.old_until(now) else {
+        return found.set(changed).returning(endpoints::all_columns).get_result(conn).optional();
+    };
+    let is_over = endpoints::previous_secret_expires_at.is_null().or(endpoints::previous_secret_expires_at.le(now));
+    found
+        .filter(is_over.assume_not_null().or((rotation == Rotation::AtOnce).into_sql::<Bool>()))
         .set((
+            changed,
             endpoints::previous_sealed_secret.eq(endpoints::sealed_secret.nullable()),
             endpoints::previous_secret_expires_at.eq(Some(old_until)),
-            endpoints::sealed_secret.eq(sealed),
-            endpoints::updated_at.eq(now),
         ))
         .returning(endpoints::all_columns)
         .get_result(conn)

@@ -290,3 +290,22 @@ async fn output_that_cannot_be_written_stops_no_service_and_is_a_failure_of_help
     }
     assert_eq!(command(world).arg("--unknown").output().unwrap().status.code(), Some(2));
 }
+
+#[apply(on_both_databases)]
+async fn a_tenant_that_nobody_knows_is_mistyped(world: &World) {
+    world.admin.put("/v1/tenants/acme", &serde_json::json!({ "name": "ACME" })).await.ok();
+    for arguments in [
+        &["audit", "hold", "--tenant", "acmee", "--reason", "Labour court, case 2026-118"][..],
+        &["audit", "holds", "--tenant", "acmee"],
+        &["audit", "checkpoint", "--tenant", "acmee"],
+        &["audit", "export", "--tenant", "acmee"],
+    ] {
+        let output = run(world, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("`acmee` is not registered"), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+    assert_eq!(world.admin.get("/v1/audit-log/acmee").await.ok()["legal_hold"], false);
+    let held = json(world, &["audit", "hold", "--tenant", "acme", "--reason", "Labour court, case 2026-118"]);
+    assert_eq!(held["tenant_id"], "acme");
+}

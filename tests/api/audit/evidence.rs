@@ -197,3 +197,20 @@ async fn evidence_that_comes_through_a_slow_pipe_is_evidence(world: &World) {
     let output = verifier.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
+
+/// A consultant's entry is somebody else's later: a mailbox that goes on under another name.
+#[apply(on_both_databases)]
+async fn evidence_names_who_the_consultant_was_when_the_link_was_issued(world: &World) {
+    let (portal, session) = visit(world).await;
+    let link = session["magic_link_id"].as_str().unwrap();
+    let known = portal.get(&format!("/v1/magic-links/{link}")).await.ok()["consultant"].clone();
+    let path = format!("/v1/consultants/{}", known["id"].as_str().unwrap());
+    world.admin.patch(&path, &json!({ "name": "Somebody Else", "email": "else@support.example" })).await.ok();
+    let pack = portal.get(&format!("/v1/magic-links/{link}/evidence")).await;
+    assert_ne!(pack.body["evidence"]["link"]["consultant"], known, "as the entry is now");
+    for then in ["name", "email"] {
+        assert!(pack.text.contains(known[then].as_str().unwrap()), "{then}: {}", pack.text);
+    }
+    let issued = portal.events(&format!("&magic_link_id={link}&type=magic_link.issued")).await;
+    assert_eq!(issued[0]["data"]["consultant"], known);
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Database, Process, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Process, SecondCopy, Settings, Sql, World, apply, eventually, on_both_databases};
 
 /// More than are carried out before the answer.
 const MANY: usize = 150;
@@ -250,6 +250,24 @@ async fn a_link_that_is_being_issued_beside_an_order_is_waited_for(world: &World
     beside.run("COMMIT").unwrap();
     assert_eq!(done(&world.admin, &order).await["links"], 1);
     assert_eq!(Sql::of(world).count("FROM magic_links WHERE revoked_at IS NULL"), 0);
+}
+
+// Whoever is numbered beside others waits, and loses nothing: here each act has a transaction of its own, as at a distance.
+#[apply(on_both_databases)]
+#[settings(Settings::config("database_batch = 1"))]
+async fn orders_that_are_given_at_once_are_all_taken(world: &World) {
+    let copy = SecondCopy::start_with(world, world.clock.clone(), &Settings::config("database_batch = 1"));
+    let other = world.admin.at(&copy.base);
+    let give = async |number: usize| {
+        let order = json!({ "profile_id": format!("emp-{number}"), "reason": "Not any more" });
+        let caller = if number.is_multiple_of(2) { &world.admin } else { &other };
+        caller.post("/v1/revocations", &order).await.ok()["id"].clone()
+    };
+    for round in 0..4 {
+        let orders: Vec<_> = (0..24).map(|number| give(100 * round + number)).collect();
+        futures_util::future::join_all(orders).await;
+    }
+    assert_eq!(Sql::of(world).count("FROM (SELECT DISTINCT seq FROM revocations) AS numbers"), 96);
 }
 
 #[test]

@@ -33,8 +33,13 @@ async fn only_what_the_restore_took_away_can_be_confirmed(world: &World) {
     assert_eq!(serde_json::from_slice::<Value>(&refused.stderr).unwrap()["code"], "client_disabled");
     let refused = run(world, &["consultant", "confirm", &suspended, "--json"]).await;
     assert_eq!(serde_json::from_slice::<Value>(&refused.stderr).unwrap()["code"], "consultant_suspended");
-    let unknown = run(world, &["client", "confirm", "cli_01kaq3v9e8fwmvd2x7n0c5hb1z"]).await;
-    assert_eq!(unknown.status.code(), Some(1));
+    // Whoever is confirmed beside one that is not is named, and so is that one.
+    let unknown = "cli_01kaq3v9e8fwmvd2x7n0c5hb1z";
+    let some = run(world, &["client", "confirm", &active.client_id, unknown, &admin.client_id]).await;
+    let (told, refused) = (String::from_utf8_lossy(&some.stdout), String::from_utf8_lossy(&some.stderr));
+    assert_eq!(some.status.code(), Some(1));
+    assert!(told.contains(&active.client_id) && told.contains(&admin.client_id), "{told}");
+    assert!(refused.contains(unknown) && !refused.contains(&active.client_id), "{refused}");
     assert_eq!(ids(&json(world, &["consultant", "confirm", "--all"]).await), [consultant.as_str()]);
     let state = async |id: &str| admin.get(&format!("/v1/consultants/{id}")).await.ok()["state"].clone();
     assert_eq!((state(&consultant).await, state(&suspended).await), (json!("active"), json!("suspended")));

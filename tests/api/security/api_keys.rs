@@ -1,7 +1,7 @@
 //! Callers without a right key.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::{Api, Reply, Settings, World, apply, on_both_databases};
@@ -124,13 +124,31 @@ async fn an_old_key_lives_as_long_as_the_overlap_and_no_longer(world: &World) {
     assert_unauthenticated(&client.get(LINKS).await);
     assert_eq!(second.get(LINKS).await.status, 200);
 
+    // Nobody cuts off the key that somebody was told of, but who says so.
+    let of = |reply: Value| Api::new(&world.base, Some(reply["key"].as_str().unwrap()));
+    let lost = world.admin.post(&rotate, &json!({ "overlap_seconds": 3600 })).await.ok();
+    let told = lost["previous_key_expires_at"].clone();
+    world.clock.advance(Duration::seconds(600));
+    world.admin.post(&rotate, &json!({ "overlap_seconds": 60 })).await.refused(409, "overlap_running");
+    let again = world.admin.post(&rotate, &json!({ "newest_lost": true })).await.ok();
+    assert_eq!(again["previous_key_expires_at"], told);
+    assert_unauthenticated(&of(lost).get(LINKS).await);
+    world.clock.advance(Duration::seconds(2999));
+    assert_eq!(
+        (second.get(LINKS).await.status.as_u16(), of(again.clone()).get(LINKS).await.status.as_u16()),
+        (200, 200)
+    );
+    world.clock.advance(Duration::seconds(1));
+    assert_unauthenticated(&second.get(LINKS).await);
+    let second = of(again);
+
     // Without an overlap the old key ends at once, and the one before it does not come back.
     let rotated = world.admin.post(&rotate, &json!({})).await.ok();
     let third = Api::new(&world.base, Some(rotated["key"].as_str().unwrap()));
     assert_unauthenticated(&second.get(LINKS).await);
     assert_unauthenticated(&client.get(LINKS).await);
     assert_eq!(third.get(LINKS).await.status, 200);
-    assert_eq!(world.admin.events("&type=client.rotated").await.len(), 2);
+    assert_eq!(world.admin.events("&type=client.rotated").await.len(), 4);
     let trail = serde_json::to_string(&world.admin.events("").await).unwrap();
     for key in [client.key(), second.key(), third.key()] {
         assert!(!trail.contains(key), "no key is in the trail");

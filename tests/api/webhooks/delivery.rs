@@ -277,9 +277,16 @@ async fn both_secrets_sign_while_one_follows_the_other(world: &World) {
     test(&world.admin, &endpoint).await;
     let message = receiver.wait_for(1).await.swap_remove(0);
     assert!(message.signatures.len() == 2 && message.is_signed_with(old) && message.is_signed_with(new));
-    world.clock.advance(time::Duration::hours(1));
+    // The answer was lost: what the receiver has signs as long as was told.
+    world.admin.post(&rotate, &json!({ "overlap_seconds": 60 })).await.refused(409, "overlap_running");
+    let rotated = world.admin.post(&rotate, &json!({ "newest_lost": true })).await.ok();
+    let new = rotated["secret"].as_str().unwrap();
     test(&world.admin, &endpoint).await;
     let message = receiver.wait_for(2).await.swap_remove(1);
+    assert!(message.signatures.len() == 2 && message.is_signed_with(old) && message.is_signed_with(new));
+    world.clock.advance(time::Duration::hours(1));
+    test(&world.admin, &endpoint).await;
+    let message = receiver.wait_for(3).await.swap_remove(2);
     assert!(message.signatures.len() == 1 && message.is_signed_with(new));
     assert_eq!(message.kind(), "webhook_endpoint.test");
     assert_eq!(message.body["subject"], endpoint["id"]);
