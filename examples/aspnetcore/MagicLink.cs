@@ -3,6 +3,7 @@
 // Its numbers are those of the rules in examples/portal/README.md. State is in memory: with several copies of the portal, put
 // sessions, arrivals and owed into the store that they share, and draw the numbers of reports there under a lock.
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Security.Claims;
 using System.Security.Cryptography;
 using System.Text;
@@ -143,7 +144,7 @@ public sealed class Visitor
 {
     private readonly Guard guard;
     private readonly Session session;
-    private readonly Token token;
+    private Token token;
 
     internal Visitor(Guard guard, Session session, Token token) => (this.guard, this.session, this.token) = (guard, session, token);
 
@@ -159,21 +160,39 @@ public sealed class Visitor
         if (why is not null) throw new Stop(403, "refused", "This access does not include that", why);
     }
 
-    /// <summary>Records an act of a part of the portal. Show or do it only after this returns (rule 8).</summary>
+    /// <summary>Whether the visitor may still do it, now: since they were let in, the request has waited (rule 6).</summary>
+    private async Task AskAgain(string module, Act act)
+    {
+        if (session.Closed) throw Stop.Ended();
+        token = await guard.Introspect(session);
+        Allow(module, act);
+    }
+
+    private bool IsOver => DateTimeOffset.UtcNow is var now && (now >= token.End || now >= session.Opened.ExpiresAt);
+
+    /// <summary>Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before.</summary>
     public async Task Report(string module, Act act)
     {
-        Allow(module, act);
         await session.Lock.WaitAsync();
         try
         {
-            if (session.Closed) throw Stop.Ended();
             // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
-            if (session.Unsettled?.Act.Same(act) != true)
-            {
-                await guard.Settle(session);
-                Guard.Number(session, act);
-            }
+            var isRetry = session.Unsettled?.Act.Same(act) == true;
+            if (!isRetry) await guard.Settle(session);
+            var asked = Stopwatch.GetTimestamp();
+            await AskAgain(module, act);
+            if (!isRetry) Guard.Number(session, act);
             await guard.Deliver(session);
+            if (Stopwatch.GetElapsedTime(asked) > Guard.Slow || IsOver)
+            {
+                try { await AskAgain(module, act); }
+                catch (Stop)    // it will not be done: the record says so, now or with the next act or the count
+                {
+                    Guard.TakeBack(session, act);
+                    await guard.Settle(session);
+                    throw;
+                }
+            }
         }
         catch (Exception error) when (error is Refused or NoVerdict)
         {
@@ -237,6 +256,7 @@ public sealed class Guard : BackgroundService
 {
     internal static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);  // to say yes on the arrival page
     private static readonly TimeSpan BodyTime = TimeSpan.FromSeconds(10);   // for a body to come
+    internal static readonly TimeSpan Slow = TimeSpan.FromSeconds(1);       // a report that took longer is asked about again
     private static readonly TimeSpan Late = TimeSpan.FromHours(72);         // how long the service takes reports after the end
     private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull };
     private readonly ConcurrentDictionary<string, Session> sessions = new(), arrivals = new();
@@ -308,9 +328,15 @@ public sealed class Guard : BackgroundService
         while (session.Unsettled is { Act: var act })
         {
             try { await Deliver(session); } catch (Refused) { return; }     // it left no trace, and holds nothing else up
-            if (act is { Kind: "change", Action: not "change.not_applied" })
-                Number(session, act with { Action = "change.not_applied", Changes = act.Changes?.Select(one => one with { Before = one.After, After = one.Before }).ToArray() });
+            TakeBack(session, act);
         }
+    }
+
+    /// <summary>Of what was recorded and not done: for a change, the way back.</summary>
+    internal static void TakeBack(Session session, Act act)
+    {
+        if (act is { Kind: "change", Action: not "change.not_applied" })
+            Number(session, act with { Action = "change.not_applied", Changes = act.Changes?.Select(one => one with { Before = one.After, After = one.Before }).ToArray() });
     }
 
     /// <summary>Ends the session with its count (rule 10). What the service does not take now is sent again by the sweep.</summary>
@@ -364,6 +390,12 @@ public sealed class Guard : BackgroundService
         if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method)) OwnForm(context);
         var session = Mine(context, tenant) ?? throw Stop.Ended();
         await ReadBody(context);
+        return new(this, session, await Introspect(session));
+    }
+
+    /// <summary>The clear yes of the service, now (rule 6).</summary>
+    internal async Task<Token> Introspect(Session session)
+    {
         if (DateTimeOffset.UtcNow < session.Opened.ExpiresAt)
         {
             Token token;
@@ -371,7 +403,7 @@ public sealed class Guard : BackgroundService
             catch (Exception error) when (error is Refused or NoVerdict) { Log.LogWarning("Session {Session}: not checked: {Error}", session.Opened.Id, error.Message); throw Stop.Unknown(); }
             // Without grace: the end that the company was told is the end.
             var isOver = token is { Active: true, Exp: not null } && DateTimeOffset.UtcNow >= token.End;
-            if (token.Active == true && !isOver && IsOf(token, session)) return new(this, session, token);
+            if (token.Active == true && !isOver && IsOf(token, session)) return token;
             if (token.Active != false && !isOver) throw Stop.Unknown();     // neither yes nor no
         }
         Forget(one => one == session);

@@ -10,6 +10,7 @@ import express, { type NextFunction, type Request, type Response, type Router } 
 
 const PATIENCE = 10 * 60_000;   // to say yes on the arrival page
 const LATE = 72 * 3_600_000;    // how long the service takes reports after the end
+const SLOW = 1000;              // a report that took longer is asked about again
 
 export interface Settings { service: string; key: string; publicUrl: string; portal: string; webhookSecret?: string | undefined }
 export interface Change { field: string; before: string; after: string }
@@ -72,8 +73,7 @@ class Session {
 
 /** Somebody whom the service confirmed during this very request. */
 export class Visitor {
-  /** `isWhole`: nothing of the request was still to come when the service was asked. */
-  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token, private readonly isWhole: boolean) {}
+  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token) {}
 
   get readOnly() { return this.token.access !== 'full'; }
   get until() { return this.token.exp * 1000; }
@@ -88,22 +88,33 @@ export class Visitor {
     if (why) throw new Stop(403, 'refused', 'This access does not include that', why);
   }
 
-  /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
+  /** Whether the visitor may still do it, now: since they were let in, the request has waited, or came to its end (rule 6). */
+  private async askAgain(act: Act, module: string) {
+    if (this.session.closed) throw ended();
+    this.token = await this.guard.introspect(this.session);
+    this.allow(act, module);
+  }
+
+  /** Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before. */
   async report(module: string, act: Act): Promise<void> {
     await this.session.inTurn(async () => {
       const { session, guard } = this;
-      if (session.closed) throw ended();
-      // A body may be begun before the end of the access and finished after it (rule 6).
-      if (!this.isWhole) this.token = await guard.introspect(session);
-      this.allow(act, module);
       try {
         // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
         const { seq, source, occurred_at, ...open } = session.unsettled ?? {} as Numbered;
-        if (!session.unsettled || JSON.stringify(open) !== JSON.stringify(act)) {
-          await guard.settle(session);
-          guard.number(session, act);
-        }
+        const isRetry = session.unsettled && JSON.stringify(open) === JSON.stringify(act);
+        if (!isRetry) await guard.settle(session);
+        const asked = performance.now();
+        await this.askAgain(act, module);
+        if (!isRetry) guard.number(session, act);
         await guard.deliver(session);
+        if (performance.now() - asked > SLOW || Date.now() >= Math.min(this.until, session.expiresAt)) {
+          await this.askAgain(act, module).catch(async (no) => {
+            guard.takeBack(session, act);   // it will not be done: the record says so, now or with the next act or the count
+            await guard.settle(session);
+            throw no;
+          });
+        }
       } catch (error) {
         if (!(error instanceof Refused || error instanceof NoVerdict)) throw error;
         guard.log(`session ${session.opened.id}: not recorded: ${error.message}`);
@@ -219,11 +230,15 @@ export class MagicLink {
         if (error instanceof Refused) return;       // it left no trace, and holds nothing else up
         throw error;
       }
-      if (act.kind === 'change' && act.action !== 'change.not_applied') {
-        const changes = act.changes?.map((one) => ({ ...one, before: one.after, after: one.before }));
-        this.number(session, { ...act, action: 'change.not_applied', changes });
-      }
+      this.takeBack(session, act);
     }
+  }
+
+  /** Of what was recorded and not done: for a change, the way back. */
+  takeBack(session: Session, act: Act) {
+    if (act.kind !== 'change' || act.action === 'change.not_applied') return;
+    const changes = act.changes?.map((one) => ({ ...one, before: one.after, after: one.before }));
+    this.number(session, { ...act, action: 'change.not_applied', changes });
   }
 
   /** Ends the session with its count (rule 10). What the service does not take now is sent again by `sweep`. */
@@ -283,8 +298,7 @@ export class MagicLink {
     if (request.method !== 'GET' && request.method !== 'HEAD') this.ownForm(request);
     const session = this.mine(request);
     if (!session) throw ended();
-    const isWhole = request.headers['transfer-encoding'] === undefined && !Number(request.headers['content-length']);
-    response.locals.visitor = new Visitor(this, session, await this.introspect(session), isWhole);
+    response.locals.visitor = new Visitor(this, session, await this.introspect(session));
     next();
   };
 

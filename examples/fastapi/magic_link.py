@@ -14,6 +14,7 @@ log = logging.getLogger("magic_link")
 PATIENCE = timedelta(minutes=10)    # to say yes on the arrival page
 LATE = timedelta(hours=72)          # how long the service takes reports after the end
 BODY_SECONDS = 10                   # for a body to come
+SLOW_SECONDS = 1                    # a report that took longer is asked about again
 
 
 def now() -> datetime:
@@ -65,6 +66,9 @@ class Visitor:
 
     def __init__(self, guard, session, token):
         self.guard, self.session = guard, session
+        self.confirmed(token)
+
+    def confirmed(self, token):
         self.read_only = token.get("access") != "full"
         self.modules, self.forbidden = token.get("modules"), token.get("forbidden") or []
         self.act, self.until = token["act"]["sub"], datetime.fromtimestamp(token["exp"], timezone.utc)
@@ -81,9 +85,15 @@ class Visitor:
             return
         raise Stop(403, "refused", "This access does not include that", why)
 
-    async def report(self, kind, action, resource_type, resource_id, *, module, category=None, principal_id=None, changes=()):
-        """Records an act. Show or do it only after this returns (rule 8)."""
+    async def ask_again(self, kind, module, category):
+        """Whether the visitor may still do it, now: since they were let in, the request has waited (rule 6)."""
+        if self.session.closed:
+            raise Stop(*ENDED)
+        self.confirmed(await self.guard.introspect(self.session))
         self.allow(kind, module, category)
+
+    async def report(self, kind, action, resource_type, resource_id, *, module, category=None, principal_id=None, changes=()):
+        """Records an act. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before."""
         act = {"kind": kind, "action": action, "resource_type": resource_type, "resource_id": resource_id,
                "category": category, "principal_id": principal_id, "changes": list(changes)}
         try:
@@ -92,14 +102,23 @@ class Visitor:
             raise Stop(400, *UNREADABLE)
         session = self.session
         async with session.lock:
-            if session.closed:
-                raise Stop(*ENDED)
             try:
                 # The same act once more is the retry of the one that was left open: same number, same content (rule 9).
-                if not session.unsettled or {**session.unsettled, **act} != session.unsettled:
+                is_retry = session.unsettled and {**session.unsettled, **act} == session.unsettled
+                if not is_retry:
                     await self.guard.settle(session)
+                asked = time.monotonic()
+                await self.ask_again(kind, module, category)
+                if not is_retry:
                     self.guard.number(session, act)
                 await self.guard.deliver(session)
+                if time.monotonic() - asked > SLOW_SECONDS or now() >= min(self.until, session.expires_at):
+                    try:
+                        await self.ask_again(kind, module, category)
+                    except Stop:                    # it will not be done: the record says so, now or with the next act or the count
+                        self.guard.take_back(session, act)
+                        await self.guard.settle(session)
+                        raise
             except (Refused, NoVerdict) as error:
                 log.warning("session %s: not recorded: %s", session.id, error)
                 # What is wrong with the key is nothing that the visitor could change.
@@ -211,10 +230,14 @@ class MagicLink:
                 await self.deliver(session)
             except Refused:
                 return                              # it left no trace, and holds nothing else up
-            if open_act["kind"] == "change" and open_act["action"] != "change.not_applied":
-                back = [{**one, "before": one["after"], "after": one["before"]} for one in open_act["changes"]]
-                act = {name: open_act[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
-                self.number(session, {**act, "action": "change.not_applied", "changes": back})
+            self.take_back(session, open_act)
+
+    def take_back(self, session, recorded):
+        """Of what was recorded and not done: for a change, the way back."""
+        if recorded["kind"] == "change" and recorded["action"] != "change.not_applied":
+            back = [{**one, "before": one["after"], "after": one["before"]} for one in recorded["changes"]]
+            act = {name: recorded[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
+            self.number(session, {**act, "action": "change.not_applied", "changes": back})
 
     async def close(self, session):
         """Ends the session with its count (rule 10). What the service does not take now is sent again by `sweep`."""
@@ -302,6 +325,10 @@ class MagicLink:
         session = self.sessions.get(request.cookies.get("portal_session", ""))
         if not session or session.tenant != tenant:
             raise Stop(*ENDED)
+        return Visitor(self, session, await self.introspect(session))
+
+    async def introspect(self, session):
+        """The clear yes of the service, now (rule 6)."""
         if now() < session.expires_at:
             try:
                 token = await self.call("/v1/introspect", data={"token": session.token})
@@ -309,7 +336,7 @@ class MagicLink:
                 log.warning("session %s: not checked: %s", session.id, error)
                 raise Stop(*UNKNOWN)
             if self.is_clear_yes(token, session):
-                return Visitor(self, session, token)
+                return token
             if not isinstance(token, dict) or token.get("active") is not False and not self.is_over(token):
                 raise Stop(*UNKNOWN)                # neither yes nor no
         self.forget(lambda one: one is session)

@@ -53,6 +53,7 @@ public class MagicLink implements DisposableBean {
     private static final Logger LOG = LoggerFactory.getLogger(MagicLink.class);
     private static final Duration PATIENCE = Duration.ofMinutes(10);    // to say yes on the arrival page
     private static final Duration LATE = Duration.ofHours(72);          // how long the service takes reports after the end
+    private static final Duration SLOW = Duration.ofSeconds(1);         // a report that took longer is asked about again
     private static final int LARGEST_MESSAGE = 64 * 1024;
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final ObjectMapper JSON = JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
@@ -108,12 +109,11 @@ public class MagicLink implements DisposableBean {
     /** Somebody whom the service confirmed during this very request: the principal of the security context. */
     public final class Visitor extends AbstractAuthenticationToken {
         private final transient Session session;
-        private final boolean isWhole;      // nothing of the request was still to come when the service was asked
         private transient JsonNode token;
 
-        Visitor(Session session, JsonNode token, boolean isWhole) {
+        Visitor(Session session, JsonNode token) {
             super(AuthorityUtils.createAuthorityList("ROLE_SUPPORT"));
-            this.session = session; this.token = token; this.isWhole = isWhole;
+            this.session = session; this.token = token;
             setAuthenticated(true);
         }
 
@@ -132,21 +132,35 @@ public class MagicLink implements DisposableBean {
             if (why != null) throw new Stop(403, "refused", "This access does not include that", why);
         }
 
-        /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
+        /** Whether the visitor may still do it, now: since they were let in, the request has waited, or came to its end (rule 6). */
+        private void askAgain(String module, Act act) {
+            if (session.closed) throw Stop.ended();
+            token = introspect(session);
+            allow(module, act);
+        }
+
+        private boolean isOver() { var now = Instant.now(); return !now.isBefore(end()) || !now.isBefore(session.expiresAt); }
+
+        /** Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before. */
         public void report(String module, Act act) {
             if (!StandardCharsets.UTF_8.newEncoder().canEncode(JSON.valueToTree(act).toString())) throw Stop.unreadable();     // a lone surrogate
             session.lock.lock();
             try {
-                if (session.closed) throw Stop.ended();
-                // A body may be begun before the end of the access and finished after it (rule 6).
-                if (!isWhole) token = introspect(session);
-                allow(module, act);
                 // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
-                if (session.unsettled == null || !session.unsettled.act.equals(act)) {
-                    settle(session);
-                    number(session, act);
-                }
+                var isRetry = session.unsettled != null && session.unsettled.act.equals(act);
+                if (!isRetry) settle(session);
+                var asked = System.nanoTime();
+                askAgain(module, act);
+                if (!isRetry) number(session, act);
                 deliver(session);
+                if (System.nanoTime() - asked > SLOW.toNanos() || isOver()) {
+                    try { askAgain(module, act); }
+                    catch (Stop no) {       // it will not be done: the record says so, now or with the next act or the count
+                        takeBack(session, act);
+                        settle(session);
+                        throw no;
+                    }
+                }
             } catch (Refused | NoVerdict error) {
                 LOG.warn("Session {}: not recorded: {}", session.opened.id, error.getMessage());
                 // What is wrong with the key is nothing that the visitor could change.
@@ -253,11 +267,15 @@ public class MagicLink implements DisposableBean {
             var act = session.unsettled.act;
             try { deliver(session); }
             catch (Refused error) { return; }       // it left no trace, and holds nothing else up
-            if (act.kind.equals("change") && !act.action.equals("change.not_applied")) {
-                var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
-                number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
-            }
+            takeBack(session, act);
         }
+    }
+
+    /** Of what was recorded and not done: for a change, the way back. */
+    private static void takeBack(Session session, Act act) {
+        if (!act.kind.equals("change") || act.action.equals("change.not_applied")) return;
+        var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
+        number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
     }
 
     /** Ends the session with its count (rule 10). What the service does not take now is sent again by the sweep. */
@@ -325,8 +343,7 @@ public class MagicLink implements DisposableBean {
         if (!Set.of("GET", "HEAD").contains(request.getMethod())) ownForm(request);
         var session = mine(request, tenant);
         if (session == null) throw Stop.ended();
-        var isWhole = Set.of("GET", "HEAD").contains(request.getMethod()) && request.getContentLengthLong() <= 0 && request.getHeader("Transfer-Encoding") == null;
-        return new Visitor(session, introspect(session), isWhole);
+        return new Visitor(session, introspect(session));
     }
 
     /** The clear yes of the service, now (rule 6). */
