@@ -108,7 +108,9 @@ public sealed class Stop(int status, string mark, string title, string text = ""
     internal static Stop Unknown() => new(503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment.");
     internal static Stop Unrecorded() => new(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.");
     internal static Stop Unrecordable(string code) => new(422, "refused", "This cannot be recorded", $"Nothing happens without a record, so nothing happened. The service refuses what it would say ({code}), and will refuse the same again.");
-    internal static Stop Elsewhere() => new(403, "refused", "This form was sent from another site", "Nothing was changed.");
+    internal static Stop Elsewhere() => new(403, "refused", "This was asked for by another site", "Nothing was shown or changed. Ask for it on a page of this portal.");
+    internal static Stop Unseen() => new(405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET.");
+    internal static Stop Ahead() => new(503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for.");
     internal static Stop Superseded() => new(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.");
     internal static Stop Unreadable(int status) => new(status, "refused", "This request cannot be read", "Go back, reload the page and try again.");
     public static Stop NoSuchPage() => new(404, "refused", "There is no such page");
@@ -144,16 +146,18 @@ public sealed class Visitor
 {
     private readonly Guard guard;
     private readonly Session session;
+    private readonly bool isFromHere;
     private Token token;
 
-    internal Visitor(Guard guard, Session session, Token token) => (this.guard, this.session, this.token) = (guard, session, token);
+    internal Visitor(Guard guard, Session session, Token token, bool isFromHere) => (this.guard, this.session, this.token, this.isFromHere) = (guard, session, token, isFromHere);
 
     public Person Profile => session.Opened.Profile;
     public bool IsReadOnly => token.Access != "full";
 
-    /// <summary>The one place where `access`, `modules` and `forbidden` are kept to (rule 12).</summary>
+    /// <summary>The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17).</summary>
     private void Allow(string module, Act act)
     {
+        if (act.Kind == "export" && !isFromHere) throw Stop.Elsewhere();
         var why = IsReadOnly && act.Kind == "change" ? "It is read only: you can look, but not change anything."
             : token.Modules is { } modules && !modules.Contains(module) ? "It does not reach into this part of the portal."
             : token.Forbidden is { } words && (words.Contains(act.Category) || (act.Kind == "export" && words.Contains("export"))) ? "The company has left out what you tried." : null;
@@ -387,10 +391,11 @@ public sealed class Guard : BackgroundService
     internal async Task<Visitor> Admit(HttpContext context)
     {
         var tenant = context.GetRouteValue("tenant") as string;
-        if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method)) OwnForm(context);
+        Seen(context);
+        if (!HttpMethods.IsGet(context.Request.Method)) OwnForm(context);
         var session = Mine(context, tenant) ?? throw Stop.Ended();
         await ReadBody(context);
-        return new(this, session, await Introspect(session));
+        return new(this, session, await Introspect(session), IsFromHere(context));
     }
 
     /// <summary>The clear yes of the service, now (rule 6).</summary>
@@ -433,6 +438,21 @@ public sealed class Guard : BackgroundService
         if (!(site.Count > 0 ? site == "same-origin" : origin == Options.PublicUrl.TrimEnd('/'))) throw Stop.Elsewhere();
     }
 
+    /// <summary>Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly.</summary>
+    private bool IsFromHere(HttpContext context)
+    {
+        var (site, origin) = (context.Request.Headers["Sec-Fetch-Site"], context.Request.Headers.Origin);
+        return site.Count > 0 ? site.ToString() is "same-origin" or "none" : origin.Count == 0 || origin == Options.PublicUrl.TrimEnd('/');
+    }
+
+    /// <summary>Nothing is done for what nobody may ever see (rule 17).</summary>
+    private static void Seen(HttpContext context)
+    {
+        if (HttpMethods.IsHead(context.Request.Method)) { context.Response.Headers.Allow = "GET"; throw Stop.Unseen(); }
+        string[] names = ["Sec-Purpose", "Purpose", "X-Moz"];
+        if (names.Any(name => context.Request.Headers[name].ToString().Contains("prefetch", StringComparison.OrdinalIgnoreCase))) throw Stop.Ahead();
+    }
+
     // Lax: Strict would be held back on the way in.
     private void SetCookie(HttpContext context, string tenant, string name, string value, TimeSpan life) => context.Response.Cookies.Append(name, value,
         new() { MaxAge = life > TimeSpan.Zero ? life : TimeSpan.Zero, Path = Root(tenant), HttpOnly = true, SameSite = SameSiteMode.Lax, Secure = Options.PublicUrl.StartsWith("https:") });
@@ -444,6 +464,7 @@ public sealed class Guard : BackgroundService
     {
         // This address holds the code, however it is spelled, and nobody may learn it.
         context.Response.Headers["Referrer-Policy"] = "no-referrer";
+        Seen(context);
         var (root, code) = (Root(tenant), context.Request.Query["code"].ToString());
         var agent = context.Request.Headers.UserAgent.ToString();
         // A socket for both kinds shows IPv4 mapped into IPv6. What is mapped is unwrapped, and nothing else: any other IPv6

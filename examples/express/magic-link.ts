@@ -39,7 +39,9 @@ const ended = () => new Stop(403, 'ended', 'Access has ended', 'Its time is up, 
 const unknown = () => new Stop(503, 'unavailable', 'Access cannot be checked right now', 'Nobody is let in without the word of the service. Try again in a moment.');
 const unrecorded = () => new Stop(503, 'unavailable', 'This could not be recorded', 'Nothing happens without a record, so nothing happened. Try again in a moment.');
 const unrecordable = (code: string) => new Stop(422, 'refused', 'This cannot be recorded', `Nothing happens without a record, so nothing happened. The service refuses what it would say (${code}), and will refuse the same again.`);
-const elsewhere = () => new Stop(403, 'refused', 'This form was sent from another site', 'Nothing was changed.');
+const elsewhere = () => new Stop(403, 'refused', 'This was asked for by another site', 'Nothing was shown or changed. Ask for it on a page of this portal.');
+const unseen = () => new Stop(405, 'refused', 'This is shown to nobody', 'Nothing was done. Ask for it with GET.');
+const ahead = () => new Stop(503, 'unavailable', 'This is not fetched ahead', 'Nothing was done. It is shown when it is asked for.');
 export const unreadable = (status = 400) => new Stop(status, 'refused', 'This request cannot be read', 'Go back, reload the page and try again.');
 const superseded = () => new Stop(403, 'refused', 'This question is not open any more', 'Nobody was signed in. Use the link in your mail again.');
 
@@ -73,14 +75,15 @@ class Session {
 
 /** Somebody whom the service confirmed during this very request. */
 export class Visitor {
-  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token) {}
+  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token, private readonly isFromHere: boolean) {}
 
   get readOnly() { return this.token.access !== 'full'; }
   get until() { return this.token.exp * 1000; }
   get profile() { return this.session.opened.profile; }
 
-  /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12). */
+  /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17). */
   private allow(act: Act, module: string) {
+    if (act.kind === 'export' && !this.isFromHere) throw elsewhere();
     const { modules, forbidden = [] } = this.token;
     const why = this.readOnly && act.kind === 'change' ? 'It is read only: you can look, but not change anything.'
       : modules && !modules.includes(module) ? 'It does not reach into this part of the portal.'
@@ -295,10 +298,11 @@ export class MagicLink {
   /** The middleware before every page. Handlers take `guard.visitor(response)`. */
   readonly protect = async (request: Request, response: Response, next: NextFunction) => {
     this.root(request.params.tenant);
-    if (request.method !== 'GET' && request.method !== 'HEAD') this.ownForm(request);
+    this.seen(request);
+    if (request.method !== 'GET') this.ownForm(request);
     const session = this.mine(request);
     if (!session) throw ended();
-    response.locals.visitor = new Visitor(this, session, await this.introspect(session));
+    response.locals.visitor = new Visitor(this, session, await this.introspect(session), this.isFromHere(request));
     next();
   };
 
@@ -335,6 +339,18 @@ export class MagicLink {
     if (!(site === undefined ? request.headers.origin === this.publicUrl : site === 'same-origin')) throw elsewhere();
   }
 
+  /** Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly. */
+  private isFromHere(request: Request): boolean {
+    const { 'sec-fetch-site': site, origin } = request.headers;
+    return site === undefined ? origin === undefined || origin === this.publicUrl : site === 'same-origin' || site === 'none';
+  }
+
+  /** Nothing is done for what nobody may ever see (rule 17). */
+  private seen(request: Request) {
+    if (request.method === 'HEAD') throw unseen();
+    if (['sec-purpose', 'purpose', 'x-moz'].some((name) => /prefetch/i.test(String(request.headers[name])))) throw ahead();
+  }
+
   private setCookie(response: Response, tenant: string, name: string, value: string, milliseconds: number) {
     // Lax: Strict would be held back on the way in.
     response.cookie(name, value, { maxAge: Math.max(0, milliseconds), path: this.root(tenant), httpOnly: true, sameSite: 'lax', secure: this.publicUrl.startsWith('https:') });
@@ -351,8 +367,8 @@ export class MagicLink {
         'X-Content-Type-Options': 'nosniff', 'Content-Security-Policy': "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'" });
       next();
     });
-    // Not `get`: Express answers HEAD with it, and a HEAD must not spend the code (rule 1).
-    router.all(`${at}/callback`, (request, response) => request.method === 'GET' ? this.callback(request, response) : response.sendStatus(405));
+    // Express answers HEAD with `get`, and a HEAD must not spend the code (rule 1): `seen` refuses it.
+    router.get(`${at}/callback`, (request, response) => this.callback(request, response));
     router.get(`${at}/arrival`, (request, response) => this.ask(request, response));
     router.post(`${at}/arrival`, form, (request, response) => this.answer(request, response));
     router.post(`${at}/done`, (request, response) => this.finish(request, response));
@@ -366,6 +382,7 @@ export class MagicLink {
   private async callback(request: Request, response: Response) {
     // This address holds the code, however it is spelled, and nobody may learn it.
     response.set('Referrer-Policy', 'no-referrer');
+    this.seen(request);
     const tenant = String(request.params.tenant), root = this.root(tenant);
     const code = typeof request.query.code === 'string' ? request.query.code : '';
     // A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no address.
@@ -454,6 +471,7 @@ export class MagicLink {
     if (response.headersSent) return next(error);       // it can only be cut short
     const { mark, title, text, status } = error instanceof Stop ? error : this.unexpected(error, request, response);
     if (status === 503) response.set('Retry-After', '5');
+    if (status === 405) response.set('Allow', 'GET');
     return response.status(status).send(page(mark, title, `<p>${escape(text)}</p>`));
   };
 

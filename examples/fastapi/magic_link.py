@@ -44,7 +44,9 @@ class Stop(Exception):
 ENDED = (403, "ended", "Access has ended", "Its time is up, it was ended, or this browser never had it.")
 UNKNOWN = (503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment.")
 UNRECORDED = (503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.")
-ELSEWHERE = (403, "refused", "This form was sent from another site", "Nothing was changed.")
+ELSEWHERE = (403, "refused", "This was asked for by another site", "Nothing was shown or changed. Ask for it on a page of this portal.")
+UNSEEN = (405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET.")
+AHEAD = (503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for.")
 UNREADABLE = ("refused", "This request cannot be read", "Go back, reload the page and try again.")
 SUPERSEDED = (403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.")
 
@@ -64,8 +66,8 @@ class Session:
 class Visitor:
     """Somebody whom the service confirmed during this very request."""
 
-    def __init__(self, guard, session, token):
-        self.guard, self.session = guard, session
+    def __init__(self, guard, session, token, is_from_here):
+        self.guard, self.session, self.is_from_here = guard, session, is_from_here
         self.confirmed(token)
 
     def confirmed(self, token):
@@ -74,7 +76,9 @@ class Visitor:
         self.act, self.until = token["act"]["sub"], datetime.fromtimestamp(token["exp"], timezone.utc)
 
     def allow(self, kind, module, category=None):
-        """The one place where `access`, `modules` and `forbidden` are kept to (rule 12)."""
+        """The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17)."""
+        if kind == "export" and not self.is_from_here:
+            raise Stop(*ELSEWHERE)
         if self.read_only and kind == "change":
             why = "It is read only: you can look, but not change anything."
         elif self.modules is not None and module not in self.modules:
@@ -320,12 +324,13 @@ class MagicLink:
     async def visitor(self, request: Request, tenant: str) -> Visitor:
         """The dependency of every page: `visitor: Visitor = Depends(guard.visitor)`."""
         self.root(tenant)
-        if request.method not in ("GET", "HEAD"):
+        self.seen(request)
+        if request.method != "GET":
             self.own_form(request)
         session = self.sessions.get(request.cookies.get("portal_session", ""))
         if not session or session.tenant != tenant:
             raise Stop(*ENDED)
-        return Visitor(self, session, await self.introspect(session))
+        return Visitor(self, session, await self.introspect(session), self.is_from_here(request))
 
     async def introspect(self, session):
         """The clear yes of the service, now (rule 6)."""
@@ -358,11 +363,24 @@ class MagicLink:
         if not (site == "same-origin" if site is not None else origin == self.public_url):
             raise Stop(*ELSEWHERE)
 
+    def is_from_here(self, request):
+        """Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly."""
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        return site in ("same-origin", "none") if site is not None else origin in (None, self.public_url)
+
+    def seen(self, request):
+        """Nothing is done for what nobody may ever see (rule 17)."""
+        if request.method == "HEAD":
+            raise Stop(*UNSEEN)
+        if any("prefetch" in request.headers.get(name, "").lower() for name in ("sec-purpose", "purpose", "x-moz")):
+            raise Stop(*AHEAD)
+
     # --- the way in and out ---
 
     async def callback(self, request: Request, tenant: str, code: str = ""):
         """Redeems the code. Nobody is signed in yet (rule 16)."""
         root = self.root(tenant)
+        self.seen(request)
         # A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no peer.
         address = re.sub(r"^::ffff:(?=\d+\.)", "", request.client.host) if request.client else None
         body = {"token": code, "visitor": {"address": address, "user_agent": request.headers.get("user-agent", "")[:256]}}
@@ -463,6 +481,8 @@ class MagicLink:
         answer = page(stop.mark, stop.title, f"<p>{html.escape(stop.text)}</p>", stop.status)
         if stop.status == 503:
             answer.headers["Retry-After"] = "5"
+        if stop.status == 405:
+            answer.headers["Allow"] = "GET"
         return answer
 
     async def headers(self, request, call_next):

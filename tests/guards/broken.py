@@ -7,7 +7,8 @@ import json, pathlib, shutil, subprocess, sys, tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # What is broken, the step that sees it, the text and what takes its place.
 BREAKS = [
-    ("answers HEAD of the callback", "the callback redeems once", 'self.callback, methods=["GET"]', 'self.callback, methods=["GET", "HEAD"]'),
+    ("answers HEAD of the callback", "the callback redeems once", 'self.callback, methods=["GET"], include_in_schema=False)',
+     'self.callback, methods=["GET", "HEAD"], include_in_schema=False)\n        self.seen = lambda _: None'),
     ("tells the address of the callback", "the callback redeems once", '"no-referrer" if is_callback else "same-origin"', '"same-origin"'),
     ("lets scripts read the cookie", "the visitor says who they are", "httponly=True", "httponly=False"),
     ("sets one cookie for all tenants", "the visitor says who they are", "path=self.root(tenant)", 'path="/"'),
@@ -25,6 +26,10 @@ BREAKS = [
     ("sends no count", "i am done closes", '"sources": {"portal": session.last_seq}', '"sources": {}'),
     ("says nothing of who was done", "i am done closes", '"consultant_done": session.done', '"consultant_done": False'),
     ("remembers a yes", "a revocation is seen", "            if self.is_clear_yes(token, session):", "            token = session.__dict__.setdefault('kept', token)\n            if self.is_clear_yes(token, session):"),
+    ("does what is fetched ahead", "what nobody asks for", 'if any("prefetch" in', 'if False and any("prefetch" in'),
+    ("exports for another site", "what nobody asks for", 'if kind == "export" and not self.is_from_here:', "if False:"),
+    ("takes a silent browser of another site for its own", "what nobody asks for", "origin in (None, self.public_url)", "True"),
+    ("takes no export that is typed", "what nobody asks for", 'site in ("same-origin", "none")', 'site == "same-origin"'),
     ("reads bodies of any size", "a body is read so far", "status = 413 if len(body) > self.largest_body else None", "status = None"),
     ("waits for a body for ever", "a body that does not come", "BODY_SECONDS = 10", "BODY_SECONDS = 600"),
     ("opens the door of another tenant", "a link of another tenant", 'if opened["tenant_id"] != tenant or opened["portal"] != self.portal:', "if False:"),

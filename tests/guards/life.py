@@ -291,6 +291,30 @@ def a_form_that_ends_after_the_access_changes_nothing(r):
         portal.stop()
 
 
+def what_nobody_asks_for_is_not_done(r):
+    """A HEAD, what a browser fetches ahead, and an export that another site starts."""
+    callback, browser = r.service.click(r.service.issue()), Browser(r.portal)
+    assert browser.go(callback, Sec_Purpose="prefetch").status == 503 and not browser.set
+    assert browser.go(callback, site="cross-site").status == 303, "the code is spent"
+    link, browser, home = r.visit()
+    exports = [] if "export" in r.without else [home + "employees.csv", home + "bank-accounts.csv"]
+    for target in (home + "employees/emp-9", *exports):
+        assert browser.go(target, "HEAD").status == 405, target
+        for ahead in ({"Sec_Purpose": "prefetch"}, {"Sec_Purpose": "prefetch;prerender"}, {"Purpose": "prefetch"}):
+            refused(browser.go(target, **ahead), 503)
+    for target in exports:
+        for site in ("cross-site", "same-site"):
+            refused(browser.go(target, site=site))
+        refused(browser.go(target, site="", Origin="https://evil.example"))
+    assert r.service.reported(link) == []
+    for target in exports:
+        for site in ("same-origin", "none", ""):
+            assert browser.go(target, site=site).status == 200, f"{target} {site}"
+    # What is looked at may be linked to from anywhere.
+    assert browser.go(home + "employees/emp-9", site="cross-site").status == 200
+    assert len(r.service.reported(link)) == 3 * len(exports) + 1
+
+
 def a_body_is_read_so_far_and_no_further(r):
     """The answer to what is too large does not wait for the rest of it, but where the server reads to the end."""
     for target in ("/acme/cloud/arrival", "/webhooks/magic-link"):
@@ -652,6 +676,7 @@ STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_it
             an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_form_that_ends_after_the_access_changes_nothing,
+            what_nobody_asks_for_is_not_done,
             a_body_is_read_so_far_and_no_further, a_body_that_does_not_come_is_not_waited_for, what_is_no_form_changes_nothing, a_link_of_another_tenant_opens_nothing,
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
