@@ -2,7 +2,7 @@
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
-import argparse, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
+import argparse, csv, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 from world import Begun, Browser, Portal, Service, Wire, eventually, free_port, request, signed
@@ -313,6 +313,23 @@ def what_nobody_asks_for_is_not_done(r):
     # What is looked at may be linked to from anywhere.
     assert browser.go(home + "employees/emp-9", site="cross-site").status == 200
     assert len(r.service.reported(link)) == 3 * len(exports) + 1
+
+
+def an_export_holds_what_is_so_and_nothing_else(r):
+    """Values that visitors type are no rows of their own, and no formulas."""
+    link, browser, home = r.visit()
+    for account in (ACCOUNT + "\nemp-10,9999", "\r\nemp-10", "a\tb", "a\x00b", "a\x7fb", "a\u2028b"):
+        answer = r.save(browser, home, SALARY, account=account)
+        assert 400 <= answer.status < 500, f"{account!r}: {answer}"
+    assert all(act["type"] == "data.viewed" for act in r.service.reported(link)), "what is refused is not reported"
+    if "export" in r.without:
+        return
+    for account, cell in [('=HYPERLINK("http://evil")', '\'=HYPERLINK("http://evil")'), ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("＝1", "'＝1"),
+                          ("1;=2", "1;'=2"), ('a,b "c"', 'a,b "c"'), ("0072-0167", "0072-0167")]:
+        assert r.save(browser, home, SALARY, account=account).status == 303
+        text = browser.go(home + "bank-accounts.csv").text
+        assert list(csv.reader(text.splitlines(), strict=True)) == [["emp-9", cell]], text
+    assert r.save(browser, home, SALARY).status == 303
 
 
 def a_body_is_read_so_far_and_no_further(r):
@@ -676,7 +693,7 @@ STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_it
             an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_form_that_ends_after_the_access_changes_nothing,
-            what_nobody_asks_for_is_not_done,
+            what_nobody_asks_for_is_not_done, an_export_holds_what_is_so_and_nothing_else,
             a_body_is_read_so_far_and_no_further, a_body_that_does_not_come_is_not_waited_for, what_is_no_form_changes_nothing, a_link_of_another_tenant_opens_nothing,
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
