@@ -1,4 +1,5 @@
 // A make-believe portal behind the guard: `dotnet run`. All data is invented, and gone on restart.
+using System.Text.RegularExpressions;
 using MagicLink;
 
 string Setting(string name, string? otherwise = null) => Environment.GetEnvironmentVariable(name) ?? otherwise ?? throw new InvalidOperationException($"{name} is not set");
@@ -24,6 +25,11 @@ var employees = new Dictionary<string, Employee> { ["emp-9"] = new("Nikhil Menon
 var changing = new SemaphoreSlim(1, 1);     // so that `before` in a report is what the change really replaces
 Employee Find(string id) => employees.GetValueOrDefault(id) ?? throw Stop.NoSuchPage();
 
+// CSV in which a value stays in its cell, and is no formula to a spreadsheet, with whatever separator that reads it.
+var formula = new Regex("""((?:^|[;\t\r\n])[ "']*)(?=[=+\-@\t\r\n＝＋－＠])""");
+IResult Table(Func<Employee, string> value) => Results.Text(string.Concat(employees.Select(row => string.Join(',', new[] { row.Key, value(row.Value) }
+    .Select(cell => '"' + formula.Replace(cell, "$1'").Replace("\"", "\"\"") + '"')) + "\r\n")), "text/csv", System.Text.Encoding.UTF8);
+
 var pages = app.MapGroup("/{tenant}/cloud").RequireAuthorization();
 
 pages.MapGet("/", (HttpContext context) => Html.Page("home", $"Welcome, {context.User.Identity!.Name}", """
@@ -44,7 +50,8 @@ pages.MapGet("/employees/{id}", async (HttpContext context, string id) =>
 pages.MapPost("/employees/{id}", async (HttpContext context, string id) =>
 {
     var fields = await context.Fields("bank_account", "salary");
-    await changing.WaitAsync();
+    if (Regex.IsMatch(fields[0] + fields[1], @"[\x00-\x1f\x7f-\x9f\u2028\u2029]")) throw new Stop(422, "refused", "This cannot be saved", "It has a line break or another control character in it.");
+    await changing.WaitAsync();     // before the report, which asks once more
     try
     {
         var employee = Find(id);
@@ -66,13 +73,13 @@ pages.MapPost("/employees/{id}", async (HttpContext context, string id) =>
 pages.MapGet("/employees.csv", async (HttpContext context) =>
 {
     await context.Visitor().Report("employees", new("export", "employees.exported", "employee_list", "all", Category: "export"));
-    return Results.Text(string.Concat(employees.Select(one => $"{one.Key},{one.Value.Name}\n")), "text/csv");
+    return Table(one => one.Name);
 });
 
 pages.MapGet("/bank-accounts.csv", async (HttpContext context) =>
 {
     await context.Visitor().Report("employees", new("export", "bank_accounts.exported", "employee_list", "all", Category: "bank_account"));
-    return Results.Text(string.Concat(employees.Select(one => $"{one.Key},{one.Value.BankAccount}\n")), "text/csv");
+    return Table(one => one.BankAccount);
 });
 
 pages.MapGet("/leave-policy", async (HttpContext context) =>

@@ -3,6 +3,7 @@
 // Its numbers are those of the rules in examples/portal/README.md. State is in memory: with several copies of the portal, put
 // sessions, arrivals and owed into the store that they share, and draw the numbers of reports there under a lock.
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Security.Claims;
 using System.Security.Cryptography;
 using System.Text;
@@ -107,7 +108,9 @@ public sealed class Stop(int status, string mark, string title, string text = ""
     internal static Stop Unknown() => new(503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment.");
     internal static Stop Unrecorded() => new(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.");
     internal static Stop Unrecordable(string code) => new(422, "refused", "This cannot be recorded", $"Nothing happens without a record, so nothing happened. The service refuses what it would say ({code}), and will refuse the same again.");
-    internal static Stop Elsewhere() => new(403, "refused", "This form was sent from another site", "Nothing was changed.");
+    internal static Stop Elsewhere() => new(403, "refused", "This was asked for by another site", "Nothing was shown or changed. Ask for it on a page of this portal.");
+    internal static Stop Unseen() => new(405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET.");
+    internal static Stop Ahead() => new(503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for.");
     internal static Stop Superseded() => new(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.");
     internal static Stop Unreadable(int status) => new(status, "refused", "This request cannot be read", "Go back, reload the page and try again.");
     public static Stop NoSuchPage() => new(404, "refused", "There is no such page");
@@ -143,37 +146,57 @@ public sealed class Visitor
 {
     private readonly Guard guard;
     private readonly Session session;
-    private readonly Token token;
+    private readonly bool isFromHere;
+    private Token token;
 
-    internal Visitor(Guard guard, Session session, Token token) => (this.guard, this.session, this.token) = (guard, session, token);
+    internal Visitor(Guard guard, Session session, Token token, bool isFromHere) => (this.guard, this.session, this.token, this.isFromHere) = (guard, session, token, isFromHere);
 
     public Person Profile => session.Opened.Profile;
     public bool IsReadOnly => token.Access != "full";
 
-    /// <summary>The one place where `access`, `modules` and `forbidden` are kept to (rule 12).</summary>
+    /// <summary>The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17).</summary>
     private void Allow(string module, Act act)
     {
+        if (act.Kind == "export" && !isFromHere) throw Stop.Elsewhere();
         var why = IsReadOnly && act.Kind == "change" ? "It is read only: you can look, but not change anything."
             : token.Modules is { } modules && !modules.Contains(module) ? "It does not reach into this part of the portal."
             : token.Forbidden is { } words && (words.Contains(act.Category) || (act.Kind == "export" && words.Contains("export"))) ? "The company has left out what you tried." : null;
         if (why is not null) throw new Stop(403, "refused", "This access does not include that", why);
     }
 
-    /// <summary>Records an act of a part of the portal. Show or do it only after this returns (rule 8).</summary>
+    /// <summary>Whether the visitor may still do it, now: since they were let in, the request has waited (rule 6).</summary>
+    private async Task AskAgain(string module, Act act)
+    {
+        if (session.Closed) throw Stop.Ended();
+        token = await guard.Introspect(session);
+        Allow(module, act);
+    }
+
+    private bool IsOver => DateTimeOffset.UtcNow is var now && (now >= token.End || now >= session.Opened.ExpiresAt);
+
+    /// <summary>Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before.</summary>
     public async Task Report(string module, Act act)
     {
-        Allow(module, act);
         await session.Lock.WaitAsync();
         try
         {
-            if (session.Closed) throw Stop.Ended();
             // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
-            if (session.Unsettled?.Act.Same(act) != true)
-            {
-                await guard.Settle(session);
-                Guard.Number(session, act);
-            }
+            var isRetry = session.Unsettled?.Act.Same(act) == true;
+            if (!isRetry) await guard.Settle(session);
+            var asked = Stopwatch.GetTimestamp();
+            await AskAgain(module, act);
+            if (!isRetry) Guard.Number(session, act);
             await guard.Deliver(session);
+            if (Stopwatch.GetElapsedTime(asked) > Guard.Slow || IsOver)
+            {
+                try { await AskAgain(module, act); }
+                catch (Stop)    // it will not be done: the record says so, now or with the next act or the count
+                {
+                    Guard.TakeBack(session, act);
+                    await guard.Settle(session);
+                    throw;
+                }
+            }
         }
         catch (Exception error) when (error is Refused or NoVerdict)
         {
@@ -237,6 +260,7 @@ public sealed class Guard : BackgroundService
 {
     internal static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);  // to say yes on the arrival page
     private static readonly TimeSpan BodyTime = TimeSpan.FromSeconds(10);   // for a body to come
+    internal static readonly TimeSpan Slow = TimeSpan.FromSeconds(1);       // a report that took longer is asked about again
     private static readonly TimeSpan Late = TimeSpan.FromHours(72);         // how long the service takes reports after the end
     private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull };
     private readonly ConcurrentDictionary<string, Session> sessions = new(), arrivals = new();
@@ -308,9 +332,15 @@ public sealed class Guard : BackgroundService
         while (session.Unsettled is { Act: var act })
         {
             try { await Deliver(session); } catch (Refused) { return; }     // it left no trace, and holds nothing else up
-            if (act is { Kind: "change", Action: not "change.not_applied" })
-                Number(session, act with { Action = "change.not_applied", Changes = act.Changes?.Select(one => one with { Before = one.After, After = one.Before }).ToArray() });
+            TakeBack(session, act);
         }
+    }
+
+    /// <summary>Of what was recorded and not done: for a change, the way back.</summary>
+    internal static void TakeBack(Session session, Act act)
+    {
+        if (act is { Kind: "change", Action: not "change.not_applied" })
+            Number(session, act with { Action = "change.not_applied", Changes = act.Changes?.Select(one => one with { Before = one.After, After = one.Before }).ToArray() });
     }
 
     /// <summary>Ends the session with its count (rule 10). What the service does not take now is sent again by the sweep.</summary>
@@ -361,9 +391,16 @@ public sealed class Guard : BackgroundService
     internal async Task<Visitor> Admit(HttpContext context)
     {
         var tenant = context.GetRouteValue("tenant") as string;
-        if (!HttpMethods.IsGet(context.Request.Method) && !HttpMethods.IsHead(context.Request.Method)) OwnForm(context);
+        Seen(context);
+        if (!HttpMethods.IsGet(context.Request.Method)) OwnForm(context);
         var session = Mine(context, tenant) ?? throw Stop.Ended();
         await ReadBody(context);
+        return new(this, session, await Introspect(session), IsFromHere(context));
+    }
+
+    /// <summary>The clear yes of the service, now (rule 6).</summary>
+    internal async Task<Token> Introspect(Session session)
+    {
         if (DateTimeOffset.UtcNow < session.Opened.ExpiresAt)
         {
             Token token;
@@ -371,7 +408,7 @@ public sealed class Guard : BackgroundService
             catch (Exception error) when (error is Refused or NoVerdict) { Log.LogWarning("Session {Session}: not checked: {Error}", session.Opened.Id, error.Message); throw Stop.Unknown(); }
             // Without grace: the end that the company was told is the end.
             var isOver = token is { Active: true, Exp: not null } && DateTimeOffset.UtcNow >= token.End;
-            if (token.Active == true && !isOver && IsOf(token, session)) return new(this, session, token);
+            if (token.Active == true && !isOver && IsOf(token, session)) return token;
             if (token.Active != false && !isOver) throw Stop.Unknown();     // neither yes nor no
         }
         Forget(one => one == session);
@@ -401,6 +438,21 @@ public sealed class Guard : BackgroundService
         if (!(site.Count > 0 ? site == "same-origin" : origin == Options.PublicUrl.TrimEnd('/'))) throw Stop.Elsewhere();
     }
 
+    /// <summary>Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly.</summary>
+    private bool IsFromHere(HttpContext context)
+    {
+        var (site, origin) = (context.Request.Headers["Sec-Fetch-Site"], context.Request.Headers.Origin);
+        return site.Count > 0 ? site.ToString() is "same-origin" or "none" : origin.Count == 0 || origin == Options.PublicUrl.TrimEnd('/');
+    }
+
+    /// <summary>Nothing is done for what nobody may ever see (rule 17).</summary>
+    private static void Seen(HttpContext context)
+    {
+        if (HttpMethods.IsHead(context.Request.Method)) { context.Response.Headers.Allow = "GET"; throw Stop.Unseen(); }
+        string[] names = ["Sec-Purpose", "Purpose", "X-Moz"];
+        if (names.Any(name => context.Request.Headers[name].ToString().Contains("prefetch", StringComparison.OrdinalIgnoreCase))) throw Stop.Ahead();
+    }
+
     // Lax: Strict would be held back on the way in.
     private void SetCookie(HttpContext context, string tenant, string name, string value, TimeSpan life) => context.Response.Cookies.Append(name, value,
         new() { MaxAge = life > TimeSpan.Zero ? life : TimeSpan.Zero, Path = Root(tenant), HttpOnly = true, SameSite = SameSiteMode.Lax, Secure = Options.PublicUrl.StartsWith("https:") });
@@ -412,6 +464,7 @@ public sealed class Guard : BackgroundService
     {
         // This address holds the code, however it is spelled, and nobody may learn it.
         context.Response.Headers["Referrer-Policy"] = "no-referrer";
+        Seen(context);
         var (root, code) = (Root(tenant), context.Request.Query["code"].ToString());
         var agent = context.Request.Headers.UserAgent.ToString();
         // A socket for both kinds shows IPv4 mapped into IPv6. What is mapped is unwrapped, and nothing else: any other IPv6

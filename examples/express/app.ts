@@ -20,6 +20,12 @@ function find(id: string) {
   return employee;
 }
 
+/** CSV in which a value stays in its cell, and is no formula to a spreadsheet, with whatever separator that reads it. */
+function table(rows: string[][]): string {
+  const harmless = (cell: string) => cell.replace(/((?:^|[;\t\r\n])[ "']*)(?=[=+\-@\t\r\n＝＋－＠])/g, "$1'");
+  return rows.map((row) => `${row.map((cell) => `"${harmless(cell).replaceAll('"', '""')}"`).join(',')}\r\n`).join('');
+}
+
 pages.get('/', (_, response) => {
   const visitor = guard.visitor(response);
   response.send(page('home', `Welcome, ${visitor.profile.name}`, `<p><a href="employees/emp-9">An employee</a>,
@@ -34,7 +40,7 @@ pages.get('/employees/:id', async ({ params: { id } }, response) => {
 });
 
 pages.post('/employees/:id', express.urlencoded({ extended: false }), async ({ params: { id }, body }, response) => {
-  const mine = changes.then(() => edit(response, id, body));
+  const mine = changes.then(() => edit(response, id, body));    // waited for before the report, which asks once more
   changes = mine.catch(() => undefined);
   await mine;
   response.redirect(303, id);
@@ -45,6 +51,7 @@ async function edit(response: Response, id: string, form: Record<string, unknown
   const wanted = names.map((field) => ({ field, before: employee[field], after: form[field] }));
   const changed = wanted.filter((one): one is typeof one & { after: string } => one.before !== one.after);
   if (changed.some(({ after }) => typeof after !== 'string')) throw unreadable();   // missing, sent twice, or no form at all
+  if (changed.some(({ after }) => /[\x00-\x1f\x7f-\x9f\u2028\u2029]/.test(after))) throw new Stop(422, 'refused', 'This cannot be saved', 'It has a line break or another control character in it.');
   if (changed.length === 0) return;
   const category = changed.some(({ field }) => field === 'bank_account') ? 'bank_account' : undefined;
   await guard.visitor(response).report('employees',
@@ -54,12 +61,12 @@ async function edit(response: Response, id: string, form: Record<string, unknown
 
 pages.get('/employees.csv', async (_, response) => {
   await guard.visitor(response).report('employees', { kind: 'export', action: 'employees.exported', resource_type: 'employee_list', resource_id: 'all', category: 'export' });
-  response.type('text/csv').send([...employees].map(([id, { name }]) => `${id},${name}\n`).join(''));
+  response.type('text/csv').send(table([...employees].map(([id, { name }]) => [id, name])));
 });
 
 pages.get('/bank-accounts.csv', async (_, response) => {
   await guard.visitor(response).report('employees', { kind: 'export', action: 'bank_accounts.exported', resource_type: 'employee_list', resource_id: 'all', category: 'bank_account' });
-  response.type('text/csv').send([...employees].map(([id, { bank_account }]) => `${id},${bank_account}\n`).join(''));
+  response.type('text/csv').send(table([...employees].map(([id, { bank_account }]) => [id, bank_account])));
 });
 
 pages.get('/leave-policy', async (_, response) => {

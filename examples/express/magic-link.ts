@@ -10,6 +10,7 @@ import express, { type NextFunction, type Request, type Response, type Router } 
 
 const PATIENCE = 10 * 60_000;   // to say yes on the arrival page
 const LATE = 72 * 3_600_000;    // how long the service takes reports after the end
+const SLOW = 1000;              // a report that took longer is asked about again
 
 export interface Settings { service: string; key: string; publicUrl: string; portal: string; webhookSecret?: string | undefined }
 export interface Change { field: string; before: string; after: string }
@@ -38,7 +39,9 @@ const ended = () => new Stop(403, 'ended', 'Access has ended', 'Its time is up, 
 const unknown = () => new Stop(503, 'unavailable', 'Access cannot be checked right now', 'Nobody is let in without the word of the service. Try again in a moment.');
 const unrecorded = () => new Stop(503, 'unavailable', 'This could not be recorded', 'Nothing happens without a record, so nothing happened. Try again in a moment.');
 const unrecordable = (code: string) => new Stop(422, 'refused', 'This cannot be recorded', `Nothing happens without a record, so nothing happened. The service refuses what it would say (${code}), and will refuse the same again.`);
-const elsewhere = () => new Stop(403, 'refused', 'This form was sent from another site', 'Nothing was changed.');
+const elsewhere = () => new Stop(403, 'refused', 'This was asked for by another site', 'Nothing was shown or changed. Ask for it on a page of this portal.');
+const unseen = () => new Stop(405, 'refused', 'This is shown to nobody', 'Nothing was done. Ask for it with GET.');
+const ahead = () => new Stop(503, 'unavailable', 'This is not fetched ahead', 'Nothing was done. It is shown when it is asked for.');
 export const unreadable = (status = 400) => new Stop(status, 'refused', 'This request cannot be read', 'Go back, reload the page and try again.');
 const superseded = () => new Stop(403, 'refused', 'This question is not open any more', 'Nobody was signed in. Use the link in your mail again.');
 
@@ -72,15 +75,15 @@ class Session {
 
 /** Somebody whom the service confirmed during this very request. */
 export class Visitor {
-  /** `isWhole`: nothing of the request was still to come when the service was asked. */
-  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token, private readonly isWhole: boolean) {}
+  constructor(private readonly guard: MagicLink, readonly session: Session, private token: Token, private readonly isFromHere: boolean) {}
 
   get readOnly() { return this.token.access !== 'full'; }
   get until() { return this.token.exp * 1000; }
   get profile() { return this.session.opened.profile; }
 
-  /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12). */
+  /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17). */
   private allow(act: Act, module: string) {
+    if (act.kind === 'export' && !this.isFromHere) throw elsewhere();
     const { modules, forbidden = [] } = this.token;
     const why = this.readOnly && act.kind === 'change' ? 'It is read only: you can look, but not change anything.'
       : modules && !modules.includes(module) ? 'It does not reach into this part of the portal.'
@@ -88,22 +91,33 @@ export class Visitor {
     if (why) throw new Stop(403, 'refused', 'This access does not include that', why);
   }
 
-  /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
+  /** Whether the visitor may still do it, now: since they were let in, the request has waited, or came to its end (rule 6). */
+  private async askAgain(act: Act, module: string) {
+    if (this.session.closed) throw ended();
+    this.token = await this.guard.introspect(this.session);
+    this.allow(act, module);
+  }
+
+  /** Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before. */
   async report(module: string, act: Act): Promise<void> {
     await this.session.inTurn(async () => {
       const { session, guard } = this;
-      if (session.closed) throw ended();
-      // A body may be begun before the end of the access and finished after it (rule 6).
-      if (!this.isWhole) this.token = await guard.introspect(session);
-      this.allow(act, module);
       try {
         // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
         const { seq, source, occurred_at, ...open } = session.unsettled ?? {} as Numbered;
-        if (!session.unsettled || JSON.stringify(open) !== JSON.stringify(act)) {
-          await guard.settle(session);
-          guard.number(session, act);
-        }
+        const isRetry = session.unsettled && JSON.stringify(open) === JSON.stringify(act);
+        if (!isRetry) await guard.settle(session);
+        const asked = performance.now();
+        await this.askAgain(act, module);
+        if (!isRetry) guard.number(session, act);
         await guard.deliver(session);
+        if (performance.now() - asked > SLOW || Date.now() >= Math.min(this.until, session.expiresAt)) {
+          await this.askAgain(act, module).catch(async (no) => {
+            guard.takeBack(session, act);   // it will not be done: the record says so, now or with the next act or the count
+            await guard.settle(session);
+            throw no;
+          });
+        }
       } catch (error) {
         if (!(error instanceof Refused || error instanceof NoVerdict)) throw error;
         guard.log(`session ${session.opened.id}: not recorded: ${error.message}`);
@@ -219,11 +233,15 @@ export class MagicLink {
         if (error instanceof Refused) return;       // it left no trace, and holds nothing else up
         throw error;
       }
-      if (act.kind === 'change' && act.action !== 'change.not_applied') {
-        const changes = act.changes?.map((one) => ({ ...one, before: one.after, after: one.before }));
-        this.number(session, { ...act, action: 'change.not_applied', changes });
-      }
+      this.takeBack(session, act);
     }
+  }
+
+  /** Of what was recorded and not done: for a change, the way back. */
+  takeBack(session: Session, act: Act) {
+    if (act.kind !== 'change' || act.action === 'change.not_applied') return;
+    const changes = act.changes?.map((one) => ({ ...one, before: one.after, after: one.before }));
+    this.number(session, { ...act, action: 'change.not_applied', changes });
   }
 
   /** Ends the session with its count (rule 10). What the service does not take now is sent again by `sweep`. */
@@ -280,11 +298,11 @@ export class MagicLink {
   /** The middleware before every page. Handlers take `guard.visitor(response)`. */
   readonly protect = async (request: Request, response: Response, next: NextFunction) => {
     this.root(request.params.tenant);
-    if (request.method !== 'GET' && request.method !== 'HEAD') this.ownForm(request);
+    this.seen(request);
+    if (request.method !== 'GET') this.ownForm(request);
     const session = this.mine(request);
     if (!session) throw ended();
-    const isWhole = request.headers['transfer-encoding'] === undefined && !Number(request.headers['content-length']);
-    response.locals.visitor = new Visitor(this, session, await this.introspect(session), isWhole);
+    response.locals.visitor = new Visitor(this, session, await this.introspect(session), this.isFromHere(request));
     next();
   };
 
@@ -321,6 +339,18 @@ export class MagicLink {
     if (!(site === undefined ? request.headers.origin === this.publicUrl : site === 'same-origin')) throw elsewhere();
   }
 
+  /** Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly. */
+  private isFromHere(request: Request): boolean {
+    const { 'sec-fetch-site': site, origin } = request.headers;
+    return site === undefined ? origin === undefined || origin === this.publicUrl : site === 'same-origin' || site === 'none';
+  }
+
+  /** Nothing is done for what nobody may ever see (rule 17). */
+  private seen(request: Request) {
+    if (request.method === 'HEAD') throw unseen();
+    if (['sec-purpose', 'purpose', 'x-moz'].some((name) => /prefetch/i.test(String(request.headers[name])))) throw ahead();
+  }
+
   private setCookie(response: Response, tenant: string, name: string, value: string, milliseconds: number) {
     // Lax: Strict would be held back on the way in.
     response.cookie(name, value, { maxAge: Math.max(0, milliseconds), path: this.root(tenant), httpOnly: true, sameSite: 'lax', secure: this.publicUrl.startsWith('https:') });
@@ -337,8 +367,8 @@ export class MagicLink {
         'X-Content-Type-Options': 'nosniff', 'Content-Security-Policy': "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'" });
       next();
     });
-    // Not `get`: Express answers HEAD with it, and a HEAD must not spend the code (rule 1).
-    router.all(`${at}/callback`, (request, response) => request.method === 'GET' ? this.callback(request, response) : response.sendStatus(405));
+    // Express answers HEAD with `get`, and a HEAD must not spend the code (rule 1): `seen` refuses it.
+    router.get(`${at}/callback`, (request, response) => this.callback(request, response));
     router.get(`${at}/arrival`, (request, response) => this.ask(request, response));
     router.post(`${at}/arrival`, form, (request, response) => this.answer(request, response));
     router.post(`${at}/done`, (request, response) => this.finish(request, response));
@@ -352,6 +382,7 @@ export class MagicLink {
   private async callback(request: Request, response: Response) {
     // This address holds the code, however it is spelled, and nobody may learn it.
     response.set('Referrer-Policy', 'no-referrer');
+    this.seen(request);
     const tenant = String(request.params.tenant), root = this.root(tenant);
     const code = typeof request.query.code === 'string' ? request.query.code : '';
     // A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no address.
@@ -440,6 +471,7 @@ export class MagicLink {
     if (response.headersSent) return next(error);       // it can only be cut short
     const { mark, title, text, status } = error instanceof Stop ? error : this.unexpected(error, request, response);
     if (status === 503) response.set('Retry-After', '5');
+    if (status === 405) response.set('Allow', 'GET');
     return response.status(status).send(page(mark, title, `<p>${escape(text)}</p>`));
   };
 

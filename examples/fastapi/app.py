@@ -1,9 +1,9 @@
 """A make-believe portal behind the guard: `python app.py`. All data is invented, and gone on restart."""
-import asyncio, html, os
+import asyncio, csv, html, io, os, re
 
 import uvicorn
 from fastapi import Depends, FastAPI, Form
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 
 from magic_link import MagicLink, Stop, Visitor, page
 
@@ -12,6 +12,7 @@ guard = MagicLink(app, service=os.environ.get("PORTAL_SERVICE_URL", "http://127.
                   public_url=os.environ.get("PORTAL_PUBLIC_URL", "http://127.0.0.1:8081"), portal="cloud",
                   webhook_secret=os.environ.get("PORTAL_WEBHOOK_SECRET"))
 employees = {"emp-9": {"name": "Nikhil Menon", "bank_account": "0072 0167 3390", "salary": "50000"}}
+FORMULA = re.compile(r"""((?:^|[;\t\r\n])[ "']*)(?=[=+\-@\t\r\n＝＋－＠])""")     # where a spreadsheet sees one begin
 change = asyncio.Lock()     # so that `before` in a report is what the change really replaces
 
 
@@ -19,6 +20,13 @@ def find(employee: str):
     if employee not in employees:
         raise Stop(404, "refused", "There is no such page")
     return employees[employee]
+
+
+def table(rows):
+    """CSV in which a value stays in its cell, and is no formula to a spreadsheet, with whatever separator that reads it."""
+    text = io.StringIO()
+    csv.writer(text).writerows([FORMULA.sub(r"\1'", cell) for cell in row] for row in rows)
+    return Response(text.getvalue(), media_type="text/csv")
 
 
 @app.get("/{tenant}/cloud/")
@@ -38,7 +46,9 @@ async def show(employee: str, visitor: Visitor = Depends(guard.visitor)):
 
 @app.post("/{tenant}/cloud/employees/{employee}")
 async def edit(tenant: str, employee: str, bank_account: str = Form(), salary: str = Form(), visitor: Visitor = Depends(guard.visitor)):
-    async with change:
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", bank_account + salary):
+        raise Stop(422, "refused", "This cannot be saved", "It has a line break or another control character in it.")
+    async with change:      # waited for before the report, which asks once more
         known, wanted = find(employee), {"bank_account": bank_account, "salary": salary}
         changes = [{"field": name, "before": known[name], "after": value} for name, value in wanted.items() if known[name] != value]
         if changes:
@@ -52,13 +62,13 @@ async def edit(tenant: str, employee: str, bank_account: str = Form(), salary: s
 @app.get("/{tenant}/cloud/employees.csv")
 async def export(visitor: Visitor = Depends(guard.visitor)):
     await visitor.report("export", "employees.exported", "employee_list", "all", module="employees", category="export")
-    return PlainTextResponse("".join(f"{key},{one['name']}\n" for key, one in employees.items()), media_type="text/csv")
+    return table([key, one["name"]] for key, one in employees.items())
 
 
 @app.get("/{tenant}/cloud/bank-accounts.csv")
 async def export_accounts(visitor: Visitor = Depends(guard.visitor)):
     await visitor.report("export", "bank_accounts.exported", "employee_list", "all", module="employees", category="bank_account")
-    return PlainTextResponse("".join(f"{key},{one['bank_account']}\n" for key, one in employees.items()), media_type="text/csv")
+    return table([key, one["bank_account"]] for key, one in employees.items())
 
 
 @app.get("/{tenant}/cloud/leave-policy")

@@ -14,6 +14,7 @@ log = logging.getLogger("magic_link")
 PATIENCE = timedelta(minutes=10)    # to say yes on the arrival page
 LATE = timedelta(hours=72)          # how long the service takes reports after the end
 BODY_SECONDS = 10                   # for a body to come
+SLOW_SECONDS = 1                    # a report that took longer is asked about again
 
 
 def now() -> datetime:
@@ -43,7 +44,9 @@ class Stop(Exception):
 ENDED = (403, "ended", "Access has ended", "Its time is up, it was ended, or this browser never had it.")
 UNKNOWN = (503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment.")
 UNRECORDED = (503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.")
-ELSEWHERE = (403, "refused", "This form was sent from another site", "Nothing was changed.")
+ELSEWHERE = (403, "refused", "This was asked for by another site", "Nothing was shown or changed. Ask for it on a page of this portal.")
+UNSEEN = (405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET.")
+AHEAD = (503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for.")
 UNREADABLE = ("refused", "This request cannot be read", "Go back, reload the page and try again.")
 SUPERSEDED = (403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.")
 
@@ -63,14 +66,19 @@ class Session:
 class Visitor:
     """Somebody whom the service confirmed during this very request."""
 
-    def __init__(self, guard, session, token):
-        self.guard, self.session = guard, session
+    def __init__(self, guard, session, token, is_from_here):
+        self.guard, self.session, self.is_from_here = guard, session, is_from_here
+        self.confirmed(token)
+
+    def confirmed(self, token):
         self.read_only = token.get("access") != "full"
         self.modules, self.forbidden = token.get("modules"), token.get("forbidden") or []
         self.act, self.until = token["act"]["sub"], datetime.fromtimestamp(token["exp"], timezone.utc)
 
     def allow(self, kind, module, category=None):
-        """The one place where `access`, `modules` and `forbidden` are kept to (rule 12)."""
+        """The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17)."""
+        if kind == "export" and not self.is_from_here:
+            raise Stop(*ELSEWHERE)
         if self.read_only and kind == "change":
             why = "It is read only: you can look, but not change anything."
         elif self.modules is not None and module not in self.modules:
@@ -81,9 +89,15 @@ class Visitor:
             return
         raise Stop(403, "refused", "This access does not include that", why)
 
-    async def report(self, kind, action, resource_type, resource_id, *, module, category=None, principal_id=None, changes=()):
-        """Records an act. Show or do it only after this returns (rule 8)."""
+    async def ask_again(self, kind, module, category):
+        """Whether the visitor may still do it, now: since they were let in, the request has waited (rule 6)."""
+        if self.session.closed:
+            raise Stop(*ENDED)
+        self.confirmed(await self.guard.introspect(self.session))
         self.allow(kind, module, category)
+
+    async def report(self, kind, action, resource_type, resource_id, *, module, category=None, principal_id=None, changes=()):
+        """Records an act. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before."""
         act = {"kind": kind, "action": action, "resource_type": resource_type, "resource_id": resource_id,
                "category": category, "principal_id": principal_id, "changes": list(changes)}
         try:
@@ -92,14 +106,23 @@ class Visitor:
             raise Stop(400, *UNREADABLE)
         session = self.session
         async with session.lock:
-            if session.closed:
-                raise Stop(*ENDED)
             try:
                 # The same act once more is the retry of the one that was left open: same number, same content (rule 9).
-                if not session.unsettled or {**session.unsettled, **act} != session.unsettled:
+                is_retry = session.unsettled and {**session.unsettled, **act} == session.unsettled
+                if not is_retry:
                     await self.guard.settle(session)
+                asked = time.monotonic()
+                await self.ask_again(kind, module, category)
+                if not is_retry:
                     self.guard.number(session, act)
                 await self.guard.deliver(session)
+                if time.monotonic() - asked > SLOW_SECONDS or now() >= min(self.until, session.expires_at):
+                    try:
+                        await self.ask_again(kind, module, category)
+                    except Stop:                    # it will not be done: the record says so, now or with the next act or the count
+                        self.guard.take_back(session, act)
+                        await self.guard.settle(session)
+                        raise
             except (Refused, NoVerdict) as error:
                 log.warning("session %s: not recorded: %s", session.id, error)
                 # What is wrong with the key is nothing that the visitor could change.
@@ -211,10 +234,14 @@ class MagicLink:
                 await self.deliver(session)
             except Refused:
                 return                              # it left no trace, and holds nothing else up
-            if open_act["kind"] == "change" and open_act["action"] != "change.not_applied":
-                back = [{**one, "before": one["after"], "after": one["before"]} for one in open_act["changes"]]
-                act = {name: open_act[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
-                self.number(session, {**act, "action": "change.not_applied", "changes": back})
+            self.take_back(session, open_act)
+
+    def take_back(self, session, recorded):
+        """Of what was recorded and not done: for a change, the way back."""
+        if recorded["kind"] == "change" and recorded["action"] != "change.not_applied":
+            back = [{**one, "before": one["after"], "after": one["before"]} for one in recorded["changes"]]
+            act = {name: recorded[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
+            self.number(session, {**act, "action": "change.not_applied", "changes": back})
 
     async def close(self, session):
         """Ends the session with its count (rule 10). What the service does not take now is sent again by `sweep`."""
@@ -297,11 +324,16 @@ class MagicLink:
     async def visitor(self, request: Request, tenant: str) -> Visitor:
         """The dependency of every page: `visitor: Visitor = Depends(guard.visitor)`."""
         self.root(tenant)
-        if request.method not in ("GET", "HEAD"):
+        self.seen(request)
+        if request.method != "GET":
             self.own_form(request)
         session = self.sessions.get(request.cookies.get("portal_session", ""))
         if not session or session.tenant != tenant:
             raise Stop(*ENDED)
+        return Visitor(self, session, await self.introspect(session), self.is_from_here(request))
+
+    async def introspect(self, session):
+        """The clear yes of the service, now (rule 6)."""
         if now() < session.expires_at:
             try:
                 token = await self.call("/v1/introspect", data={"token": session.token})
@@ -309,7 +341,7 @@ class MagicLink:
                 log.warning("session %s: not checked: %s", session.id, error)
                 raise Stop(*UNKNOWN)
             if self.is_clear_yes(token, session):
-                return Visitor(self, session, token)
+                return token
             if not isinstance(token, dict) or token.get("active") is not False and not self.is_over(token):
                 raise Stop(*UNKNOWN)                # neither yes nor no
         self.forget(lambda one: one is session)
@@ -331,11 +363,24 @@ class MagicLink:
         if not (site == "same-origin" if site is not None else origin == self.public_url):
             raise Stop(*ELSEWHERE)
 
+    def is_from_here(self, request):
+        """Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly."""
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        return site in ("same-origin", "none") if site is not None else origin in (None, self.public_url)
+
+    def seen(self, request):
+        """Nothing is done for what nobody may ever see (rule 17)."""
+        if request.method == "HEAD":
+            raise Stop(*UNSEEN)
+        if any("prefetch" in request.headers.get(name, "").lower() for name in ("sec-purpose", "purpose", "x-moz")):
+            raise Stop(*AHEAD)
+
     # --- the way in and out ---
 
     async def callback(self, request: Request, tenant: str, code: str = ""):
         """Redeems the code. Nobody is signed in yet (rule 16)."""
         root = self.root(tenant)
+        self.seen(request)
         # A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no peer.
         address = re.sub(r"^::ffff:(?=\d+\.)", "", request.client.host) if request.client else None
         body = {"token": code, "visitor": {"address": address, "user_agent": request.headers.get("user-agent", "")[:256]}}
@@ -436,6 +481,8 @@ class MagicLink:
         answer = page(stop.mark, stop.title, f"<p>{html.escape(stop.text)}</p>", stop.status)
         if stop.status == 503:
             answer.headers["Retry-After"] = "5"
+        if stop.status == 405:
+            answer.headers["Allow"] = "GET"
         return answer
 
     async def headers(self, request, call_next):

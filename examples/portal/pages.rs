@@ -20,10 +20,12 @@ struct Home<'a> {
     employees: &'a [Employee],
 }
 
-pub async fn home(app: Data<App>, place: Place, visitor: Visitor) -> HttpResponse {
+pub async fn home(app: Data<App>, place: Place, visitor: Visitor) -> Result<HttpResponse, Stop> {
     let records = app.companies.records(&place.tenant).await;
-    let records = records.lock().await;
-    page(StatusCode::OK, &Home { banner: visitor.banner(), place: &place, employees: &records.employees })
+    let employees = records.lock().await.employees.clone();
+    // An edit may have held the records for long.
+    visitor.is_still_here().await?;
+    Ok(page(StatusCode::OK, &Home { banner: visitor.banner(), place: &place, employees: &employees }))
 }
 
 #[derive(Template)]
@@ -68,7 +70,7 @@ async fn show_employee(
 ) -> Result<HttpResponse, Stop> {
     let records = app.companies.records(&place.tenant).await;
     let employee = records.lock().await.employee(id).cloned().ok_or(Stop::NoSuchPage)?;
-    visitor.report(app, about(&employee, Kind::View, "employee.viewed", Vec::new())).await?;
+    visitor.report(about(&employee, Kind::View, "employee.viewed", Vec::new())).await?;
     let stored = EmployeeForm { bank_account: employee.bank_account.clone(), salary: employee.salary.to_string() };
     let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let form = form.unwrap_or(&stored);
@@ -90,7 +92,8 @@ pub async fn edit_employee(
     };
 
     let records = app.companies.records(&place.tenant).await;
-    // Held until the edit is done, so that `before` in the report is what the edit really replaces.
+    // Held until the edit is done, so that `before` in the report is what the edit really replaces. The report asks
+    // after this wait.
     let mut records = records.lock().await;
     let employee = records.employee_mut(&path.id).ok_or(Stop::NoSuchPage)?;
     let changes = changed([
@@ -105,7 +108,7 @@ pub async fn edit_employee(
         [_] => "employee.salary.updated",
         _ => "employee.updated",
     };
-    visitor.report(&app, about(employee, Kind::Change, action, changes)).await?;
+    visitor.report(about(employee, Kind::Change, action, changes)).await?;
     // No pause between the record and the deed: nothing can interrupt here.
     employee.bank_account = wanted.bank_account;
     employee.salary = wanted.salary;
@@ -164,7 +167,7 @@ async fn show_leave_policy(
 ) -> Result<HttpResponse, Stop> {
     let records = app.companies.records(&place.tenant).await;
     let policy = records.lock().await.leave_policy.clone();
-    visitor.report(app, about_leave(Kind::View, "leave_policy.viewed", Vec::new())).await?;
+    visitor.report(about_leave(Kind::View, "leave_policy.viewed", Vec::new())).await?;
     let stored = LeavePolicyForm {
         days_per_year: policy.days_per_year.to_string(),
         carry_over_days: policy.carry_over_days.to_string(),
@@ -194,7 +197,7 @@ pub async fn edit_leave_policy(
         ("carry_over_days", policy.carry_over_days.to_string(), wanted.carry_over_days.to_string()),
     ]);
     if !changes.is_empty() {
-        visitor.report(&app, about_leave(Kind::Change, "leave_policy.updated", changes)).await?;
+        visitor.report(about_leave(Kind::Change, "leave_policy.updated", changes)).await?;
         *policy = wanted;
     }
     Ok(see_other(&format!("{}leave-policy", place.root())))

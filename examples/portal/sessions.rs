@@ -5,17 +5,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use crate::magic_link::{Act, Change, Error, Event, Kind, MagicLink, OpenedSession, Person};
-use crate::web::{Place, log, now, random_id};
+use crate::web::{Place, Stop, log, now, random_id};
 
 /// The name under which this portal numbers its events.
 pub const SOURCE: &str = "portal";
 
 const NOT_APPLIED: &str = "change.not_applied";
+
+/// A report that took longer is asked about again before its act is done.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// One visitor's session. No `Debug`: the access token must not reach a log by accident.
 pub struct Session {
@@ -43,6 +48,8 @@ pub enum NotRecorded {
     #[error("the session was closed meanwhile")]
     Closed,
     #[error(transparent)]
+    Stopped(#[from] Stop),
+    #[error(transparent)]
     Service(#[from] Error),
 }
 
@@ -67,7 +74,15 @@ impl Session {
     ///
     /// An attempt without a verdict leaves its event unsettled, with number, time and content frozen, for the
     /// service may have it. It is noted *before* sending: a browser that goes away drops this future midway.
-    pub async fn report(&self, service: &MagicLink, act: Act) -> Result<(), NotRecorded> {
+    ///
+    /// `may` asks whether the visitor may do it. It is asked under the lock, since whoever waited for one, here or
+    /// before, was let in that long ago; and once more where the report was slow or the time ran out meanwhile.
+    pub async fn report(
+        &self,
+        service: &MagicLink,
+        act: Act,
+        may: impl AsyncFn(&Act) -> Result<(), Stop>,
+    ) -> Result<(), NotRecorded> {
         let mut journal = self.journal.lock().await;
         if journal.closed {
             return Err(NotRecorded::Closed);
@@ -76,9 +91,26 @@ impl Session {
         let is_retry = journal.unsettled.as_ref().is_some_and(|event| event.act == act);
         if !is_retry {
             self.settle(service, &mut journal).await?;
-            journal.number(act);
         }
-        Ok(self.deliver(service, &mut journal).await?)
+        let asked = Instant::now();
+        may(&act).await?;
+        if !is_retry {
+            journal.number(act.clone());
+        }
+        self.deliver(service, &mut journal).await?;
+        if asked.elapsed() <= SLOW && now() < self.expires_at {
+            return Ok(());
+        }
+        // Noted before asking, too, and forgotten if the act is done after all.
+        if let Some(back) = withdrawal(act.clone()) {
+            journal.number(back);
+        }
+        if let Err(stop) = may(&act).await {
+            self.settle(service, &mut journal).await?;
+            return Err(stop.into());
+        }
+        journal.unsettled = None;
+        Ok(())
     }
 
     /// Closes the journal and ends the session at the service with the closing count.

@@ -18,6 +18,9 @@ use crate::web::{Moment, Notice, Place, SESSION_COOKIE, Stop, cookie, log, now, 
 ///
 /// A handler that takes one is guarded; a handler that forgot to has nobody to show data to.
 pub struct Visitor {
+    app: Data<App>,
+    /// The value of the cookie.
+    key: String,
     session: Arc<Session>,
     token: ActiveToken,
 }
@@ -46,27 +49,32 @@ impl Visitor {
         let Some(session) = app.sessions.find(key, place).await else {
             return Ok(None);
         };
-        let token = admit(app, &session, place).await?;
-        if token.is_none() {
-            // Its closing count is still owed. The visitor need not wait for that, and has not said that they are done.
-            let (app, key, place) = (app.clone(), key.to_owned(), place.clone());
-            rt::spawn(async move { leave(&app, &key, &place, false).await });
-        }
-        Ok(token.map(|token| Self { session, token }))
+        let token = ask(app, key, &session).await?;
+        Ok(token.map(|token| Self { app: app.clone(), key: key.to_owned(), session, token }))
+    }
+
+    /// Asks again, for a page that had to wait since the visitor was let in.
+    pub async fn is_still_here(&self) -> Result<ActiveToken, Stop> {
+        let token = ask(&self.app, &self.key, &self.session).await?;
+        token.ok_or_else(|| Stop::Ended(self.session.place.clone()))
     }
 
     pub fn session_id(&self) -> &str {
         &self.session.id
     }
 
-    /// Records an act, if the access includes it. The caller does it, or shows it, only after `Ok`.
-    pub async fn report(&self, app: &App, act: Act) -> Result<(), Stop> {
-        self.allows(&act).map_err(|why| Stop::NotIncluded(self.session.place.clone(), why))?;
-        let service = app.service(self.session.place.portal);
-        self.session.report(service, act).await.map_err(|refusal| {
+    /// Records an act, if the access includes it, now. The caller does it, or shows it, only after `Ok`, with no pause
+    /// in between, and has waited for locks of its own before.
+    pub async fn report(&self, act: Act) -> Result<(), Stop> {
+        let place = &self.session.place;
+        let may = async |act: &Act| {
+            Self::allows(&self.is_still_here().await?, act).map_err(|why| Stop::NotIncluded(place.clone(), why))
+        };
+        self.session.report(self.app.service(place.portal), act, may).await.map_err(|refusal| {
             log(format_args!("session {}: an act was not recorded: {refusal}", self.session.id));
             match refusal {
-                NotRecorded::Closed => Stop::Ended(self.session.place.clone()),
+                NotRecorded::Stopped(stop) => stop,
+                NotRecorded::Closed => Stop::Ended(place.clone()),
                 // What is wrong with the key is nothing that the visitor could change.
                 NotRecorded::Service(Error::Refused(problem)) if !matches!(problem.status, 401 | 403) => {
                     Stop::NotRecordable(problem.code)
@@ -77,12 +85,12 @@ impl Visitor {
     }
 
     /// The one place where `access`, `modules` and `forbidden` are kept to. What a page shows as disabled is only paint.
-    fn allows(&self, act: &Act) -> Result<(), &'static str> {
-        if act.kind == Kind::Change && self.token.is_read_only() {
+    fn allows(token: &ActiveToken, act: &Act) -> Result<(), &'static str> {
+        if act.kind == Kind::Change && token.is_read_only() {
             Err("It is read only: you can look, but not change anything.")
-        } else if !self.token.includes(act.module) {
+        } else if !token.includes(act.module) {
             Err("It does not reach into this part of the portal.")
-        } else if act.category.is_some_and(|category| self.token.forbids(category)) {
+        } else if act.category.is_some_and(|category| token.forbids(category)) {
             Err("The company has left out what you tried.")
         } else {
             Ok(())
@@ -100,6 +108,17 @@ impl Visitor {
             seconds_left: (session.expires_at - now()).whole_seconds().saturating_add(1).max(1),
         }
     }
+}
+
+/// Whether the session is live, and if it is not, its end is seen to.
+async fn ask(app: &Data<App>, key: &str, session: &Session) -> Result<Option<ActiveToken>, Stop> {
+    let token = admit(app, session, &session.place).await?;
+    if token.is_none() {
+        // Its closing count is still owed. The visitor need not wait for that, and has not said that they are done.
+        let (app, key, place) = (app.clone(), key.to_owned(), session.place.clone());
+        rt::spawn(async move { leave(&app, &key, &place, false).await });
+    }
+    Ok(token)
 }
 
 /// Two questions, both answered now. Nothing is cached: a grant that was revoked a second ago lets nobody in.

@@ -160,6 +160,8 @@ pub enum Stop {
     Unreadable,
     #[error("the form came from another site")]
     Elsewhere,
+    #[error("the page is fetched ahead")]
+    Ahead,
     #[error("the question is not the last one")]
     Superseded,
     #[error("access has ended")]
@@ -183,7 +185,7 @@ impl ResponseError for Stop {
             Self::Unreadable => StatusCode::BAD_REQUEST,
             Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::NotIncluded(..) => StatusCode::FORBIDDEN,
             Self::NotRecordable(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ahead | Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -197,6 +199,8 @@ impl ResponseError for Stop {
             Self::Elsewhere => Notice::new("refused", "This form was sent from another site")
                 .says("A page outside this portal tried to act here with your browser. Nothing was changed.")
                 .says("If you filled the form in yourself, open the page again here and send it from there."),
+            Self::Ahead => Notice::new("unavailable", "This is not fetched ahead")
+                .says("What is shown here is recorded, so nothing is done before it is asked for."),
             Self::Superseded => Notice::new("refused", "This question is not open any more")
                 .says("It was answered, took longer than ten minutes, or another link was opened in this browser meanwhile. Nobody was signed in.")
                 .says("Use the link in your mail again: its page can e-mail you a fresh link."),
@@ -323,6 +327,13 @@ pub fn headers() -> DefaultHeaders {
         .add((header::REFERRER_POLICY, "same-origin"))
 }
 
+/// Whether a browser only expects that somebody may want the page: what is shown is recorded, and a code is spent.
+/// (A HEAD is refused by the routes, which know GET and POST.)
+fn is_ahead(request: &ServiceRequest) -> bool {
+    let mut said = ["sec-purpose", "purpose", "x-moz"].into_iter().filter_map(|name| request.headers().get(name));
+    said.any(|purpose| purpose.to_str().is_ok_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch")))
+}
+
 /// Lets a form through only if it was sent from this portal's own pages (the defence against CSRF).
 ///
 /// `SameSite` cookies alone do not do it: the admin pages of this demo have no cookie at all, and "same site"
@@ -333,7 +344,11 @@ pub async fn own_forms_only(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let passes = if request.method().is_safe() { Ok(()) } else { read_own_form(&mut request).await };
+    let passes = match request.method().is_safe() {
+        true if is_ahead(&request) => Err(Stop::Ahead),
+        true => Ok(()),
+        false => read_own_form(&mut request).await,
+    };
     match passes {
         Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
         // An answer, not an `Err`: so it still passes the headers above.

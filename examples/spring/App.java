@@ -5,6 +5,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.Function;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.boot.autoconfigure.security.servlet.UserDetailsServiceAutoConfiguration;
@@ -36,6 +40,16 @@ class Pages {
 
     private final Map<String, Employee> employees = new ConcurrentHashMap<>(Map.of("emp-9", new Employee("Nikhil Menon", "0072 0167 3390", "50000")));
 
+    private static final Pattern CONTROL = Pattern.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]");
+    private static final Pattern FORMULA = Pattern.compile("((?:^|[;\\t\\r\\n])[ \"']*)(?=[=+\\-@\\t\\r\\n\\uff1d\\uff0b\\uff0d\\uff20])");     // where a spreadsheet sees one begin
+
+    /** CSV in which a value stays in its cell, and is no formula to a spreadsheet, with whatever separator that reads it. */
+    private ResponseEntity<String> table(Function<Employee, String> value) {
+        var lines = employees.entrySet().stream().map(one -> Stream.of(one.getKey(), value.apply(one.getValue()))
+            .map(cell -> '"' + FORMULA.matcher(cell).replaceAll("$1'").replace("\"", "\"\"") + '"').collect(Collectors.joining(",", "", "\r\n")));
+        return ResponseEntity.ok().contentType(MediaType.parseMediaType("text/csv;charset=UTF-8")).body(lines.collect(Collectors.joining()));
+    }
+
     private Employee find(String id) {
         if (!employees.containsKey(id)) throw Stop.noSuchPage();
         return employees.get(id);
@@ -60,8 +74,9 @@ class Pages {
     @PostMapping("/employees/{id}")
     synchronized ResponseEntity<String> edit(Visitor visitor, @PathVariable("tenant") String tenant, @PathVariable("id") String id,
                                              @RequestParam("bank_account") String bankAccount, @RequestParam("salary") String salary) {
+        if (CONTROL.matcher(bankAccount + salary).find()) throw new Stop(422, "refused", "This cannot be saved", "It has a line break or another control character in it.");
         var employee = find(id);
-        var changes = new ArrayList<Change>();  // under a lock, so that `before` is what the change really replaces
+        var changes = new ArrayList<Change>();  // under a lock, so that `before` is what the change really replaces; the report asks after the wait
         if (!employee.bankAccount.equals(bankAccount)) changes.add(new Change("bank_account", employee.bankAccount, bankAccount));
         if (!employee.salary.equals(salary)) changes.add(new Change("salary", employee.salary, salary));
         if (!changes.isEmpty()) {
@@ -75,17 +90,13 @@ class Pages {
     @GetMapping("/employees.csv")
     ResponseEntity<String> export(Visitor visitor) {
         visitor.report("employees", new Act("export", "employees.exported", "employee_list", "all", null, "export", null));
-        var lines = new StringBuilder();
-        employees.forEach((id, employee) -> lines.append(id).append(',').append(employee.name).append('\n'));
-        return ResponseEntity.ok().contentType(MediaType.parseMediaType("text/csv")).body(lines.toString());
+        return table(Employee::name);
     }
 
     @GetMapping("/bank-accounts.csv")
     ResponseEntity<String> exportAccounts(Visitor visitor) {
         visitor.report("employees", new Act("export", "bank_accounts.exported", "employee_list", "all", null, "bank_account", null));
-        var lines = new StringBuilder();
-        employees.forEach((id, employee) -> lines.append(id).append(',').append(employee.bankAccount).append('\n'));
-        return ResponseEntity.ok().contentType(MediaType.parseMediaType("text/csv")).body(lines.toString());
+        return table(Employee::bankAccount);
     }
 
     @GetMapping("/leave-policy")

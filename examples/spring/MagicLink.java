@@ -53,6 +53,7 @@ public class MagicLink implements DisposableBean {
     private static final Logger LOG = LoggerFactory.getLogger(MagicLink.class);
     private static final Duration PATIENCE = Duration.ofMinutes(10);    // to say yes on the arrival page
     private static final Duration LATE = Duration.ofHours(72);          // how long the service takes reports after the end
+    private static final Duration SLOW = Duration.ofSeconds(1);         // a report that took longer is asked about again
     private static final int LARGEST_MESSAGE = 64 * 1024;
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final ObjectMapper JSON = JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
@@ -82,7 +83,9 @@ public class MagicLink implements DisposableBean {
         static Stop unknown() { return new Stop(503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment."); }
         static Stop unrecorded() { return new Stop(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment."); }
         static Stop unrecordable(String code) { return new Stop(422, "refused", "This cannot be recorded", "Nothing happens without a record, so nothing happened. The service refuses what it would say (" + code + "), and will refuse the same again."); }
-        static Stop elsewhere() { return new Stop(403, "refused", "This form was sent from another site", "Nothing was changed."); }
+        static Stop elsewhere() { return new Stop(403, "refused", "This was asked for by another site", "Nothing was shown or changed. Ask for it on a page of this portal."); }
+        static Stop unseen() { return new Stop(405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET."); }
+        static Stop ahead() { return new Stop(503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for."); }
         static Stop unreadable() { return new Stop(400, "refused", "This request cannot be read", "Go back, reload the page and try again."); }
         static Stop superseded() { return new Stop(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again."); }
         public static Stop noSuchPage() { return new Stop(404, "refused", "There is no such page", ""); }
@@ -108,12 +111,12 @@ public class MagicLink implements DisposableBean {
     /** Somebody whom the service confirmed during this very request: the principal of the security context. */
     public final class Visitor extends AbstractAuthenticationToken {
         private final transient Session session;
-        private final boolean isWhole;      // nothing of the request was still to come when the service was asked
+        private final boolean isFromHere;
         private transient JsonNode token;
 
-        Visitor(Session session, JsonNode token, boolean isWhole) {
+        Visitor(Session session, JsonNode token, boolean isFromHere) {
             super(AuthorityUtils.createAuthorityList("ROLE_SUPPORT"));
-            this.session = session; this.token = token; this.isWhole = isWhole;
+            this.session = session; this.token = token; this.isFromHere = isFromHere;
             setAuthenticated(true);
         }
 
@@ -124,29 +127,44 @@ public class MagicLink implements DisposableBean {
         private Instant end() { return Instant.ofEpochSecond(token.path("exp").asLong()); }
         private List<String> words(String member) { var words = new ArrayList<String>(); token.path(member).forEach(word -> words.add(word.asText())); return words; }
 
-        /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12). */
+        /** The one place where `access`, `modules` and `forbidden` are kept to (rule 12), and what another site may not start (rule 17). */
         private void allow(String module, Act act) {
+            if (act.kind.equals("export") && !isFromHere) throw Stop.elsewhere();
             var why = isReadOnly() && act.kind.equals("change") ? "It is read only: you can look, but not change anything."
                 : token.has("modules") && !words("modules").contains(module) ? "It does not reach into this part of the portal."
                 : words("forbidden").contains(act.category) || act.kind.equals("export") && words("forbidden").contains("export") ? "The company has left out what you tried." : null;
             if (why != null) throw new Stop(403, "refused", "This access does not include that", why);
         }
 
-        /** Records an act of a part of the portal. Show or do it only after this returns (rule 8). */
+        /** Whether the visitor may still do it, now: since they were let in, the request has waited, or came to its end (rule 6). */
+        private void askAgain(String module, Act act) {
+            if (session.closed) throw Stop.ended();
+            token = introspect(session);
+            allow(module, act);
+        }
+
+        private boolean isOver() { var now = Instant.now(); return !now.isBefore(end()) || !now.isBefore(session.expiresAt); }
+
+        /** Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before. */
         public void report(String module, Act act) {
             if (!StandardCharsets.UTF_8.newEncoder().canEncode(JSON.valueToTree(act).toString())) throw Stop.unreadable();     // a lone surrogate
             session.lock.lock();
             try {
-                if (session.closed) throw Stop.ended();
-                // A body may be begun before the end of the access and finished after it (rule 6).
-                if (!isWhole) token = introspect(session);
-                allow(module, act);
                 // The same act once more is the retry of the one that was left open: same number, same content (rule 9).
-                if (session.unsettled == null || !session.unsettled.act.equals(act)) {
-                    settle(session);
-                    number(session, act);
-                }
+                var isRetry = session.unsettled != null && session.unsettled.act.equals(act);
+                if (!isRetry) settle(session);
+                var asked = System.nanoTime();
+                askAgain(module, act);
+                if (!isRetry) number(session, act);
                 deliver(session);
+                if (System.nanoTime() - asked > SLOW.toNanos() || isOver()) {
+                    try { askAgain(module, act); }
+                    catch (Stop no) {       // it will not be done: the record says so, now or with the next act or the count
+                        takeBack(session, act);
+                        settle(session);
+                        throw no;
+                    }
+                }
             } catch (Refused | NoVerdict error) {
                 LOG.warn("Session {}: not recorded: {}", session.opened.id, error.getMessage());
                 // What is wrong with the key is nothing that the visitor could change.
@@ -253,11 +271,15 @@ public class MagicLink implements DisposableBean {
             var act = session.unsettled.act;
             try { deliver(session); }
             catch (Refused error) { return; }       // it left no trace, and holds nothing else up
-            if (act.kind.equals("change") && !act.action.equals("change.not_applied")) {
-                var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
-                number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
-            }
+            takeBack(session, act);
         }
+    }
+
+    /** Of what was recorded and not done: for a change, the way back. */
+    private static void takeBack(Session session, Act act) {
+        if (!act.kind.equals("change") || act.action.equals("change.not_applied")) return;
+        var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
+        number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
     }
 
     /** Ends the session with its count (rule 10). What the service does not take now is sent again by the sweep. */
@@ -322,11 +344,11 @@ public class MagicLink implements DisposableBean {
 
     private Visitor admit(HttpServletRequest request) {
         var tenant = request.getServletPath().split("/", 3)[1];
-        if (!Set.of("GET", "HEAD").contains(request.getMethod())) ownForm(request);
+        seen(request);
+        if (!request.getMethod().equals("GET")) ownForm(request);
         var session = mine(request, tenant);
         if (session == null) throw Stop.ended();
-        var isWhole = Set.of("GET", "HEAD").contains(request.getMethod()) && request.getContentLengthLong() <= 0 && request.getHeader("Transfer-Encoding") == null;
-        return new Visitor(session, introspect(session), isWhole);
+        return new Visitor(session, introspect(session), isFromHere(request));
     }
 
     /** The clear yes of the service, now (rule 6). */
@@ -357,6 +379,18 @@ public class MagicLink implements DisposableBean {
         if (!(site == null ? publicUrl.equals(request.getHeader("Origin")) : site.equals("same-origin"))) throw Stop.elsewhere();
     }
 
+    /** Whether a page of ours or the visitor's own typing asks for it (rule 17). Who does not say passes, for a form is asked more strictly. */
+    private boolean isFromHere(HttpServletRequest request) {
+        String site = request.getHeader("Sec-Fetch-Site"), origin = request.getHeader("Origin");
+        return site == null ? origin == null || origin.equals(publicUrl) : Set.of("same-origin", "none").contains(site);
+    }
+
+    /** Nothing is done for what nobody may ever see (rule 17). */
+    private static void seen(HttpServletRequest request) {
+        if (request.getMethod().equals("HEAD")) throw Stop.unseen();
+        if (Stream.of("Sec-Purpose", "Purpose", "X-Moz").map(request::getHeader).anyMatch(said -> said != null && said.toLowerCase(Locale.ROOT).contains("prefetch"))) throw Stop.ahead();
+    }
+
     /** The path of this tenant's pages, and of its cookies (rule 5). */
     public String root(String tenant) {
         if (!Pattern.matches("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tenant)) throw Stop.noSuchPage();
@@ -383,7 +417,7 @@ public class MagicLink implements DisposableBean {
     /** Redeems the code. Nobody is signed in yet (rule 16). Spring answers HEAD with a GET mapping, and a HEAD must not spend the code (rule 1). */
     @RequestMapping(path = "/{tenant}/${magic-link.portal}/callback", method = {RequestMethod.GET, RequestMethod.HEAD})
     ResponseEntity<String> callback(HttpServletRequest request, @PathVariable("tenant") String tenant, @RequestParam(name = "code", defaultValue = "") String code) throws IOException {
-        if (!request.getMethod().equals("GET")) return ResponseEntity.status(405).build();
+        seen(request);
         var root = root(tenant);
         var agent = Objects.requireNonNullElse(request.getHeader("User-Agent"), "");
         var body = JSON.createObjectNode().put("token", code);
@@ -505,6 +539,7 @@ public class MagicLink implements DisposableBean {
     @ExceptionHandler
     ResponseEntity<String> notice(Stop stop) {
         var page = html(stop.status, stop.mark, stop.getMessage(), "", "", "<p>" + escape(stop.text) + "</p>");
-        return stop.status != 503 ? page : ResponseEntity.status(503).headers(page.getHeaders()).header(HttpHeaders.RETRY_AFTER, "5").body(page.getBody());
+        var more = stop.status == 503 ? Map.of(HttpHeaders.RETRY_AFTER, "5") : stop.status == 405 ? Map.of(HttpHeaders.ALLOW, "GET") : Map.<String, String>of();
+        return ResponseEntity.status(stop.status).headers(page.getHeaders()).headers(headers -> more.forEach(headers::set)).body(page.getBody());
     }
 }

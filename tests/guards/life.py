@@ -2,7 +2,8 @@
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
-import argparse, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
+import argparse, csv, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
+from concurrent.futures import ThreadPoolExecutor
 
 from world import Begun, Browser, Portal, Service, Wire, eventually, free_port, request, signed
 
@@ -35,14 +36,17 @@ class Round:
         self.service.stop()
 
     def beside(self, at, listen=None, host="127.0.0.1", public_url=None):
-        """Another copy of the portal, which listens elsewhere: a port, or the path of a Unix socket."""
-        return Portal(self.command, at, self.service.base, self.service.key, self.secret, listen, host, public_url)
+        """Another copy of the portal, which listens elsewhere: a port, or the path of a Unix socket. It gets no messages."""
+        return Portal(self.command, at, (self.wire or self.service).base, self.service.key, self.secret, listen, host, public_url)
 
-    def visit(self, **changes):
+    def visit(self, portal=None, **changes):
         """Somebody inside, with a fresh link."""
-        link, browser = self.service.issue(**changes), Browser(self.portal)
-        home = browser.arrive(self.service.click(link))
+        link, browser = self.service.issue(**changes), Browser(portal or self.portal)
+        home = browser.arrive(self.service.click(link).removeprefix(self.portal.base))
         return link, browser, home
+
+    def revoke(self, link):
+        self.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
 
     def save(self, browser, home, salary, account=ACCOUNT, site="same-origin"):
         return browser.post(home + "employees/emp-9", site, bank_account=account, salary=str(salary))
@@ -260,7 +264,7 @@ def i_am_done_closes_the_record(r):
 def a_revocation_is_seen_by_the_next_request(r):
     link, browser, home = r.visit()
     r.salary(browser, home)
-    r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+    r.revoke(link)
     refused(browser.go(home + "employees/emp-9"))
     r.complete(link, "revoked")
 
@@ -276,7 +280,7 @@ def a_form_that_ends_after_the_access_changes_nothing(r):
             begun = Begun(portal.port, target, browser.headers(target), len(form) if framing == "length" else None)
             begun.send(form[:9])
             time.sleep(0.5)     # whoever judges by the head has done so
-            r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+            r.revoke(link)
             begun.send(form[9:], last=True)
             assert begun.status() == 403, framing
             assert r.service.reported(link) == []
@@ -285,6 +289,47 @@ def a_form_that_ends_after_the_access_changes_nothing(r):
         assert r.salary(browser, home) == SALARY
     finally:
         portal.stop()
+
+
+def what_nobody_asks_for_is_not_done(r):
+    """A HEAD, what a browser fetches ahead, and an export that another site starts."""
+    callback, browser = r.service.click(r.service.issue()), Browser(r.portal)
+    assert browser.go(callback, Sec_Purpose="prefetch").status == 503 and not browser.set
+    assert browser.go(callback, site="cross-site").status == 303, "the code is spent"
+    link, browser, home = r.visit()
+    exports = [] if "export" in r.without else [home + "employees.csv", home + "bank-accounts.csv"]
+    for target in (home + "employees/emp-9", *exports):
+        assert browser.go(target, "HEAD").status == 405, target
+        for ahead in ({"Sec_Purpose": "prefetch"}, {"Sec_Purpose": "prefetch;prerender"}, {"Purpose": "prefetch"}):
+            refused(browser.go(target, **ahead), 503)
+    for target in exports:
+        for site in ("cross-site", "same-site"):
+            refused(browser.go(target, site=site))
+        refused(browser.go(target, site="", Origin="https://evil.example"))
+    assert r.service.reported(link) == []
+    for target in exports:
+        for site in ("same-origin", "none", ""):
+            assert browser.go(target, site=site).status == 200, f"{target} {site}"
+    # What is looked at may be linked to from anywhere.
+    assert browser.go(home + "employees/emp-9", site="cross-site").status == 200
+    assert len(r.service.reported(link)) == 3 * len(exports) + 1
+
+
+def an_export_holds_what_is_so_and_nothing_else(r):
+    """Values that visitors type are no rows of their own, and no formulas."""
+    link, browser, home = r.visit()
+    for account in (ACCOUNT + "\nemp-10,9999", "\r\nemp-10", "a\tb", "a\x00b", "a\x7fb", "a\u2028b"):
+        answer = r.save(browser, home, SALARY, account=account)
+        assert 400 <= answer.status < 500, f"{account!r}: {answer}"
+    assert all(act["type"] == "data.viewed" for act in r.service.reported(link)), "what is refused is not reported"
+    if "export" in r.without:
+        return
+    for account, cell in [('=HYPERLINK("http://evil")', '\'=HYPERLINK("http://evil")'), ("+1", "'+1"), ("-1", "'-1"), ("@SUM(A1)", "'@SUM(A1)"), ("＝1", "'＝1"),
+                          ("1;=2", "1;'=2"), ('a,b "c"', 'a,b "c"'), ("0072-0167", "0072-0167")]:
+        assert r.save(browser, home, SALARY, account=account).status == 303
+        text = browser.go(home + "bank-accounts.csv").text
+        assert list(csv.reader(text.splitlines(), strict=True)) == [["emp-9", cell]], text
+    assert r.save(browser, home, SALARY).status == 303
 
 
 def a_body_is_read_so_far_and_no_further(r):
@@ -433,7 +478,7 @@ def a_token_is_verified_without_asking(r):
     head, claims, signature = token.split(".")
     assert say(token, r.service.token(link), code, f"{head}.{claims}.{'A' * len(signature)}", "no token") == ["yes", "no", "no", "no", "no"]
     assert say(token, audience="https://portal.example/ess") == ["no"]
-    r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+    r.revoke(link)
     eventually("the list says so", lambda: say(token) == ["no"])
 
 
@@ -565,10 +610,16 @@ def there_is_no_grace_after_the_end(r):
     r.wire.fail("/v1/sessions", told("expires_at", until.isoformat().replace("+00:00", "Z")))
     link, browser, home = r.visit()
     assert browser.go(home).status == 200
-    wait(until)
+    # Nor for an act that was begun before it.
+    r.wire.fail(r"/v1/sessions/[^/]+/events", lambda *answer: time.sleep(0.7) or answer)
+    wait(until - datetime.timedelta(seconds=0.4))
+    refused(r.save(browser, home, 74000))
     refused(browser.go(home + "employees/emp-9"))
     # The clock of the portal says so before the service does, and nobody said that they were done.
     r.complete(link, "revoked")
+    assert [act["action"].split(".")[-1] for act in r.service.reported(link)][1:] == ["not_applied"]
+    _, browser, home = r.visit()
+    assert r.salary(browser, home) == SALARY
     if "claims" in r.without:
         return
     # A link that was shortened ends with the `exp` of the introspection. An answer that is kept too long does not outlive it.
@@ -579,6 +630,55 @@ def there_is_no_grace_after_the_end(r):
     wait(until)
     refused(browser.go(home + "employees/emp-9"))
     r.wire.heal()
+
+
+def what_has_waited_is_asked_about_again(r):
+    """Behind the act of somebody else, behind one of their own, and for a slow answer to its report. At a copy of the portal that gets no messages."""
+    events, portal = r"/v1/sessions/[^/]+/events", r.beside(free_port())
+
+    def slowly(*answer):
+        time.sleep(3)
+        return answer
+
+    def timed(ask, *words):
+        answer = ask(*words)
+        return answer, time.monotonic()
+    try:
+        (link, browser, home), (other, behind, _) = r.visit(portal), r.visit(portal)
+        with ThreadPoolExecutor() as pool:
+            r.wire.fail(events, slowly)
+            first = pool.submit(r.save, browser, home, 71000)
+            time.sleep(0.7)
+            second, page = pool.submit(r.save, behind, home, 72000), pool.submit(timed, behind.go, home)
+            time.sleep(0.7)
+            r.revoke(other)
+            revoked = time.monotonic()
+            assert first.result().status == 303
+            refused(second.result())
+            page, answered = page.result()
+            assert page.status == 403 or answered < revoked, page
+        r.complete(other, "revoked")
+        assert r.service.reported(other) == []
+        assert r.salary(browser, home) == "71000"
+        with ThreadPoolExecutor() as pool:
+            r.wire.fail(events, slowly)
+            first = pool.submit(r.save, browser, home, 73000)
+            time.sleep(0.7)
+            second = pool.submit(browser.go, home + "employees/emp-9")
+            time.sleep(0.7)
+            r.revoke(link)
+            refused(first.result())
+            refused(second.result())
+        r.complete(link, "revoked")
+        acts = r.service.reported(link)
+        assert [act["type"] for act in acts] == ["data.changed", "data.viewed", "data.changed", "data.changed"], acts
+        assert acts[3]["action"] == "change.not_applied", acts[3]
+        assert acts[3]["changes"] == [{"field": "salary", "before": "73000", "after": "71000"}], acts[3]
+        _, browser, home = r.visit(portal)
+        assert r.salary(browser, home) == "71000"
+    finally:
+        r.wire.heal()
+        portal.stop()
 
 
 def its_log_holds_no_code_token_or_key(r):
@@ -593,11 +693,13 @@ STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_it
             an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_form_that_ends_after_the_access_changes_nothing,
+            what_nobody_asks_for_is_not_done, an_export_holds_what_is_so_and_nothing_else,
             a_body_is_read_so_far_and_no_further, a_body_that_does_not_come_is_not_waited_for, what_is_no_form_changes_nothing, a_link_of_another_tenant_opens_nothing,
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
 WIRED = [a_lost_answer_to_the_code_is_asked_for_again, a_lost_answer_to_a_report_is_no_second_act,
-         what_is_not_recorded_does_not_happen, what_can_never_be_recorded_is_refused_for_good, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
+         what_is_not_recorded_does_not_happen, what_can_never_be_recorded_is_refused_for_good, an_answer_that_is_not_a_clear_yes_is_a_no,
+         what_has_waited_is_asked_about_again, there_is_no_grace_after_the_end]
 
 
 def main():

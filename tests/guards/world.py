@@ -301,9 +301,9 @@ class Browser:
         sent = [f"{name}={value}" for (name, at), value in self.cookies.items() if target.startswith(at)]
         return {"User-Agent": "Guards/1.0", "Sec-Fetch-Site": site, "Cookie": "; ".join(sent)}
 
-    def go(self, target, method="GET", form=None, site="same-origin"):
+    def go(self, target, method="GET", form=None, site="same-origin", **more):
         target = target.removeprefix(self.portal.base)
-        headers = self.headers(target, site)
+        headers = self.headers(target, site) | {name.replace("_", "-"): value for name, value in more.items()}
         if method == "POST":
             headers["Origin"] = self.portal.base if site == "same-origin" else "https://evil.example"
             headers["Content-Type"] = "application/x-www-form-urlencoded"
