@@ -31,9 +31,9 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
         cx.metrics.database_schema.reset();
         cx.metrics.database_schema.with_label_values(&[schema]).set(1);
     }
-    let pool = cx.store.pool_state();
-    cx.metrics.connections.with_label_values(&["open"]).set(pool.connections.into());
-    cx.metrics.connections.with_label_values(&["idle"]).set(pool.idle_connections.into());
+    let (open, idle) = cx.store.connections();
+    cx.metrics.connections.with_label_values(&["open"]).set(open.into());
+    cx.metrics.connections.with_label_values(&["idle"]).set(idle.into());
     cx.metrics.writer_oldest.set(cx.store.oldest_write().unwrap_or_default().as_secs_f64());
     cx.metrics.clock_behind.set(cx.tokens.clock_behind(now).whole_seconds());
     cx.metrics.key_ages.reset();

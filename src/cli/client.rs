@@ -101,6 +101,7 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
             output.done(&clients::change(cx, &caller, id, request, now).await?, "changed")
         }
         ClientCommand::Rotate { id, overlap_seconds, newest_lost } => {
+            let overlap_seconds = (!newest_lost).then_some(overlap_seconds);
             let request = RotateClient { overlap_seconds, newest_lost };
             let client = clients::rotate(cx, &caller, id, &request, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")

@@ -152,7 +152,7 @@ async fn confirm_each<I: Display + Clone, T: Serialize>(
         match confirm(id.clone()).await {
             Ok(thing) => confirmed.push(thing),
             Err(error) => {
-                refused.push(id.to_string());
+                refused.push(format!("{id} ({})", error.code().slug()));
                 first = first.or(Some(error));
             }
         }

@@ -96,7 +96,7 @@ impl From<Diesel> for Error {
             Diesel::DatabaseError(Kind::SerializationFailure, _) => Self::unavailable().after_a_lost_race(),
             // A concurrent transaction inserted the row: the retry finds it.
             Diesel::DatabaseError(Kind::UniqueViolation, _) => {
-                tracing::warn!(error.cause = %error, "lost a race for what only one may have");
+                tracing::debug!(error.cause = %error, "unique violation");
                 Self::new(Code::Internal).after_a_lost_race()
             }
             // A statement of ours, and no damage.

@@ -72,17 +72,17 @@ fn number(expression: &str) -> SqlLiteral<BigInt> {
     sql(&format!("CAST(CAST({expression} AS TEXT) AS BIGINT)"))
 }
 
-/// What one transaction at a time does, until it ends; the statement that follows sees what those before it have done.
+/// What one transaction at a time does, until it ends: the statement that follows sees what those before it have done.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Alone {
+pub(crate) enum AdvisoryLock {
     /// Count webhook endpoints, and add some.
     CountEndpoints,
     /// Give a bulk revocation the next number.
     NumberRevocations,
 }
 
-impl Alone {
-    pub(crate) fn wait(self, conn: &mut Conn) -> QueryResult<()> {
+impl AdvisoryLock {
+    pub(crate) fn take(self, conn: &mut Conn) -> QueryResult<()> {
         let statement = match self {
             Self::CountEndpoints => "SELECT pg_advisory_xact_lock(7304826151)",
             Self::NumberRevocations => "SELECT pg_advisory_xact_lock(7304826153)",

@@ -28,7 +28,7 @@ pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::{file_moved, log_lost, no_connection};
 pub(crate) use guards::foreign_table;
-pub(crate) use lock::{Alone, Older, older_than, transaction_number};
+pub(crate) use lock::{AdvisoryLock, Older, older_than, transaction_number};
 pub(crate) use migrations::{
     Difference, difference, newest as newest_migration, newest_applied, require_made, run as migrate,
 };

@@ -83,7 +83,7 @@ impl Paths {
     }
 }
 
-/// What the connections of one pool have opened.
+/// What the connections of all pools of one manager have opened.
 #[derive(Debug, Default)]
 struct Known {
     file: Option<FileId>,
@@ -94,7 +94,7 @@ struct Known {
     lost: Option<FileId>,
 }
 
-/// The file of the connections of one pool.
+/// The file of the connections of all pools of one manager.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     paths: Paths,

@@ -58,8 +58,16 @@ impl Validator {
     }
 
     /// Checks what becomes of the old keys or secrets at a rotation.
-    pub(crate) fn rotation(&mut self, overlap_seconds: i64, newest_lost: bool, now: Timestamp) -> Rotation {
-        let overlap = Duration::seconds(overlap_seconds);
+    pub(crate) fn rotation(
+        &mut self,
+        (overlap_seconds, unless_said): (Option<i64>, i64),
+        newest_lost: bool,
+        now: Timestamp,
+    ) -> Rotation {
+        if newest_lost && overlap_seconds.is_some() {
+            self.error("/overlap_seconds", "excluded", "must be left out where the newest one is lost");
+        }
+        let overlap = Duration::seconds(overlap_seconds.unwrap_or(unless_said));
         if overlap.is_negative() || overlap > MAX_OVERLAP {
             let most = MAX_OVERLAP.whole_seconds();
             self.error("/overlap_seconds", "out_of_range", format_args!("must be 0 to {most} seconds"));

@@ -78,13 +78,15 @@ pub(crate) async fn set_issuing(
                 let event = Event::new(EventType::IssuingFrozen, actor.clone(), now).client(client_id.as_ref());
                 freeze_as(tx, request.reason.as_deref().unwrap_or_default(), event, now)?;
             } else {
-                // Links of a database that is not whole would be cancelled by the restore that goes on with it.
+                // Also where issuing goes on already.
+                restores::release_erasing(tx)?;
+                let ended = records::freeze::end(tx)?;
+                // Links of a database that is not whole would be cancelled by the restore that goes on with it. Whoever
+                // waited for its first transaction sees it now.
                 if restores::is_running(tx)? {
                     return Err(Code::RestoreRequired.into());
                 }
-                // Also where issuing goes on already.
-                restores::release_erasing(tx)?;
-                if records::freeze::end(tx)? {
+                if ended {
                     tx.record(Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref()));
                 }
             }

@@ -15,10 +15,11 @@ pub(crate) fn begin(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResul
         .map(|rows| rows > 0)
 }
 
-/// Ends the freeze; `false` if issuing was not frozen.
+/// Ends the freeze; `false` if issuing was not frozen, or a restore is not complete.
 pub(crate) fn end(conn: &mut Conn) -> QueryResult<bool> {
     diesel::update(service_state::table)
         .filter(service_state::frozen_at.is_not_null())
+        .filter(service_state::restoring_at.is_null())
         .set((service_state::frozen_at.eq(None::<Timestamp>), service_state::freeze_reason.eq(None::<String>)))
         .execute(conn)
         .map(|rows| rows > 0)

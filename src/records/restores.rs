@@ -49,9 +49,11 @@ pub(crate) fn holds_erasing(conn: &mut Conn) -> QueryResult<bool> {
     service::table.select(service::erasing_held.or(service::restoring_at.is_not_null())).first(conn)
 }
 
-/// Lets erasures go on.
+/// Lets erasures go on, unless a restore is not complete.
 pub(crate) fn release_erasing(conn: &mut Conn) -> QueryResult<usize> {
-    diesel::update(service::table.filter(service::erasing_held)).set(service::erasing_held.eq(false)).execute(conn)
+    diesel::update(service::table.filter(service::erasing_held).filter(service::restoring_at.is_null()))
+        .set(service::erasing_held.eq(false))
+        .execute(conn)
 }
 
 /// A restore of one log, and the checkpoint that was kept outside.

@@ -8,7 +8,7 @@ use diesel::query_builder::QueryId;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocation_tenants as tenants, revocations as orders, sessions};
-use crate::db::{Alone, Backend, Conn, text_enum};
+use crate::db::{AdvisoryLock, Backend, Conn, text_enum};
 use crate::domain::{Actor, ActorType, PageRequest, Reach, Scan, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -151,7 +151,7 @@ pub(crate) fn next_links(
 /// Number of the next bulk revocation. Whoever else takes one waits until the transaction ends: a link that sees this
 /// number as the newest one was issued after every lower one was in force.
 pub(crate) fn next_seq(conn: &mut Conn) -> QueryResult<i64> {
-    Alone::NumberRevocations.wait(conn)?;
+    AdvisoryLock::NumberRevocations.take(conn)?;
     let newest: Option<i64> = orders::table.select(max(orders::seq)).get_result(conn)?;
     Ok(newest.unwrap_or(0) + 1)
 }

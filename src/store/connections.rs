@@ -129,6 +129,8 @@ pub(super) struct Plan {
 /// A set of connections, and who uses them.
 pub(super) struct Connections {
     pub pool: Pool<ConnectionManager>,
+    /// The connections of the writers: on SQLite one of their own.
+    pub writing: Pool<ConnectionManager>,
     /// One permit per connection for reads: its holder gets a connection without blocking a thread.
     pub reads: Arc<Semaphore>,
     /// One permit per connection that large reads may hold at once: the others stay free for short ones.
@@ -143,17 +145,20 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn open(plan: &Plan) -> io::Result<Self> {
-        let pool = pool_of(plan.connections).build_unchecked(plan.manager.for_another_pool());
         let large_readers = (plan.readers / LARGE_READERS).max(1);
         // SQLite drops all pages that a connection has cached when another one has written.
-        let writing = if plan.manager.is_sqlite() {
-            pool_of(1).build_unchecked(plan.manager.for_another_pool())
+        let (pool, writing) = if plan.manager.is_sqlite() {
+            let writing = pool_of(1).max_lifetime(None).idle_timeout(None);
+            (pool_of((plan.connections - 1).max(1)), Some(writing.build_unchecked(plan.manager.for_another_pool())))
         } else {
-            pool.clone()
+            (pool_of(plan.connections), None)
         };
+        let pool = pool.build_unchecked(plan.manager.for_another_pool());
+        let writing = writing.unwrap_or_else(|| pool.clone());
         Ok(Self {
             writers: Writers::start(&writing, plan.writers, plan.max_batch, plan.after.anew())?,
             pool,
+            writing,
             reads: Arc::new(Semaphore::new(plan.readers)),
             large_reads: Arc::new(Semaphore::new(large_readers)),
             shares: Shares::half_of(plan.readers),

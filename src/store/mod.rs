@@ -119,7 +119,7 @@ pub(crate) struct Opening {
     pub migrate: bool,
 }
 
-/// The store. Cheap to clone; all clones share one pool.
+/// The store. Cheap to clone; all clones share its connections.
 #[derive(Clone)]
 pub struct Store {
     current: Arc<Current>,
@@ -179,6 +179,7 @@ impl Store {
         let opened = Connections::open(&plan).map_err(OpenError::Thread)?;
         // A caller would wait for `POOL_TIMEOUT` only.
         drop(opened.pool.get_timeout(START_TIMEOUT)?);
+        drop(opened.writing.get_timeout(START_TIMEOUT)?);
         Ok(Self {
             current: Arc::new(Current::new(plan, opened)),
             wakeups,
@@ -195,8 +196,11 @@ impl Store {
     }
 
     /// Number of connections, and of idle ones.
-    pub(crate) fn pool_state(&self) -> diesel::r2d2::State {
-        self.current.get().pool.state()
+    pub(crate) fn connections(&self) -> (u32, u32) {
+        let (set, is_sqlite) = (self.current.get(), self.current.manager().is_sqlite());
+        let (all, writing) = (set.pool.state(), is_sqlite.then(|| set.writing.state()));
+        let (more, more_idle) = writing.map_or((0, 0), |state| (state.connections, state.idle_connections));
+        (all.connections + more, all.idle_connections + more_idle)
     }
 
     /// How long the oldest transaction of the writers takes so far.

@@ -46,7 +46,7 @@ const THREADS: u32 = 8;
 /// Largest number of attempts for a transaction that loses races.
 const ATTEMPTS: usize = 5;
 
-/// What a transaction pauses after a lost race: none to this, then up to twice, four and eight times as long.
+/// A transaction that lost a race pauses up to this long, after each further one up to twice as long as before.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// A database error within this time may be a deadlock, whose detection takes a second.
@@ -358,9 +358,11 @@ impl Shared {
                 return Err(rejected);
             }
             tracing::debug!(attempt, "transaction lost a race; running it again");
-            let pause = PAUSE.saturating_mul(rand::random_range(0..1 << attempt));
-            #[expect(clippy::disallowed_methods, reason = "whoever meets the same others again would lose again")]
-            std::thread::sleep(pause);
+            if matches!(connection.get()?.conn, Conn::Postgres(_)) {
+                let pause = PAUSE.saturating_mul(1 << (attempt - 1)).mul_f64(rand::random());
+                #[expect(clippy::disallowed_methods, reason = "whoever meets the same others again would lose again")]
+                std::thread::sleep(pause);
+            }
             attempt += 1;
         }
     }

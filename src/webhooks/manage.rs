@@ -10,13 +10,13 @@ use super::owner::admit;
 use super::read::{find_managed, managed};
 use super::store::{self, Changes, Delivery};
 use super::{
-    ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, EndpointAccess, RotateWebhookSecret, Sender,
-    WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, heard_since, outbox,
+    A_DAY, ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, EndpointAccess, RotateWebhookSecret,
+    Sender, WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, heard_since, outbox,
 };
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Reach, Validator, WebhookEvent, WebhookFormat};
+use crate::domain::{Actor, EventType, Reach, Rotation, Validator, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageWebhooks};
 use crate::id::{ClientId, EndpointId, MessageId};
@@ -218,7 +218,7 @@ pub(crate) async fn rotate_secret(
     now: Timestamp,
 ) -> Result<WebhookEndpointResponse, Error> {
     let mut fields = Validator::default();
-    let rotation = fields.rotation(request.overlap_seconds, request.newest_lost, now);
+    let rotation = fields.rotation((request.overlap_seconds, A_DAY), request.newest_lost, now);
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(cx, &id, &secret)?;
@@ -234,9 +234,16 @@ pub(crate) async fn rotate_secret(
                 authority.require_grantable(&owner.authority())?;
             }
             tokens::hold_master_key(tx, &key_id)?;
-            // It was found just now.
-            let rotated = store::rotate(tx, &id, &sealed, rotation, now)?.ok_or(Code::OverlapRunning)?;
-            let facts = EndpointFacts { overlap_seconds: rotation.overlap_seconds(now), ..EndpointFacts::of(&rotated) };
+            let Some(rotated) = store::rotate(tx, &id, &sealed, rotation, now)? else {
+                // Or it was deleted since.
+                managed(tx, &id, &access)?;
+                return Err(Code::OverlapRunning.into());
+            };
+            let facts = EndpointFacts {
+                overlap_seconds: rotation.overlap_seconds(now),
+                newest_lost: (rotation == Rotation::NewestLost).then_some(true),
+                ..EndpointFacts::of(&rotated)
+            };
             tx.record(requester.event(EventType::EndpointRotated, &facts, now));
             Ok(rotated)
         })
@@ -416,6 +423,7 @@ struct EndpointFacts<'a> {
     state: Option<WebhookEndpointState>,
     url_changed: Option<bool>,
     overlap_seconds: Option<i64>,
+    newest_lost: Option<bool>,
     messages: Option<usize>,
 }
 
@@ -429,6 +437,7 @@ impl<'a> EndpointFacts<'a> {
             state: None,
             url_changed: None,
             overlap_seconds: None,
+            newest_lost: None,
             messages: None,
         }
     }

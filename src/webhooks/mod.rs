@@ -219,18 +219,17 @@ pub struct ChangeWebhookEndpoint {
 #[schema(example = json!({"overlap_seconds": 86400}))]
 pub struct RotateWebhookSecret {
     /// Seconds during which the old secret signs beside the new one: 86400 (a day) by default, at most 30 days.
-    #[serde(default = "a_day")]
     #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
-    pub overlap_seconds: i64,
-    /// Whether nobody has got the newest secret: it ends, and the one before it signs as was told, without `overlap_seconds`.
+    pub overlap_seconds: Option<i64>,
+    /// Whether nobody has got the newest secret: it ends, and the one before it signs as was told. Without
+    /// `overlap_seconds`.
     #[serde(default)]
     #[schema(default = false)]
     pub newest_lost: bool,
 }
 
-const fn a_day() -> i64 {
-    86_400
-}
+/// How long the old secret signs beside the new one unless it is said, in seconds.
+const A_DAY: i64 = 86_400;
 
 /// A webhook endpoint.
 #[derive(Debug, Clone, Serialize, ToSchema)]

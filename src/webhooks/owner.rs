@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{heard_since, store};
 use crate::config::Webhooks;
-use crate::db::{Alone, Conn};
+use crate::db::{AdvisoryLock, Conn};
 use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::records::clients::Client;
@@ -13,7 +13,7 @@ use crate::records::clients::Client;
 ///
 /// One transaction at a time counts, until it ends.
 pub(super) fn admit(conn: &mut Conn, tenants: &BTreeSet<&str>, further: usize, limits: &Webhooks) -> Result<(), Error> {
-    Alone::CountEndpoints.wait(conn)?;
+    AdvisoryLock::CountEndpoints.take(conn)?;
     let most = i64::from(limits.endpoints_per_tenant);
     let further = i64::try_from(further).map_err(Error::internal)?;
     if store::most_of_a_tenant(conn, tenants)? + further > most {

@@ -11,7 +11,7 @@ use wiremock::ResponseTemplate;
 
 use super::{click, confirm, json, ready};
 use crate::support::{
-    Api, Backup, Receiver, Reply, Settings, Signer, Sql, World, apply, command, eventually, on_both_databases,
+    Api, Backup, Database, Receiver, Reply, Settings, Signer, Sql, World, apply, command, eventually, on_both_databases,
 };
 
 /// The claims of a token, unverified.
@@ -165,6 +165,28 @@ async fn a_restore_that_broke_off_keeps_the_service_from_being_ready(world: &Wor
     confirm(world, &[&admin]).await;
     assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["delivery"]["state"], "cancelled");
     assert!(world.mails.about(&link).await.is_empty());
+}
+
+#[apply(on_both_databases)]
+async fn a_freeze_does_not_end_beside_the_beginning_of_a_restore(world: &World) {
+    // SQLite has one writer: there is no beside.
+    if world.database == Database::Sqlite {
+        return;
+    }
+    world.admin.put("/v1/issuing", &json!({ "frozen": true, "reason": "It was restored" })).await.ok();
+    let mut restore = Sql::of(world);
+    restore.run("BEGIN").unwrap();
+    restore.run("UPDATE service_state SET restoring_at = '2026-11-22 10:00:00', erasing_held = true").unwrap();
+    let unfreeze = async { world.admin.clone().impatient().put("/v1/issuing", &json!({ "frozen": false })).await };
+    let waits = "FROM pg_locks WHERE NOT granted";
+    let begun = async {
+        eventually("the freeze waits", async || (Sql::of(world).count(waits) > 0).then_some(())).await;
+        restore.run("COMMIT").unwrap();
+    };
+    let (answer, ()) = futures_util::future::join(unfreeze, begun).await;
+    answer.refused(503, "restore_required");
+    assert_eq!(world.admin.get("/v1/issuing").await.ok()["frozen"], true);
+    assert_eq!(Sql::of(world).count("FROM service_state WHERE erasing_held"), 1);
 }
 
 #[apply(on_both_databases)]

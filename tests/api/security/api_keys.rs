@@ -130,6 +130,8 @@ async fn an_old_key_lives_as_long_as_the_overlap_and_no_longer(world: &World) {
     let told = lost["previous_key_expires_at"].clone();
     world.clock.advance(Duration::seconds(600));
     world.admin.post(&rotate, &json!({ "overlap_seconds": 60 })).await.refused(409, "overlap_running");
+    let both = json!({ "newest_lost": true, "overlap_seconds": 0 });
+    world.admin.post(&rotate, &both).await.refused_field("/overlap_seconds");
     let again = world.admin.post(&rotate, &json!({ "newest_lost": true })).await.ok();
     assert_eq!(again["previous_key_expires_at"], told);
     assert_unauthenticated(&of(lost).get(LINKS).await);
@@ -168,4 +170,19 @@ async fn a_client_that_lacks_the_scope_is_told_which(world: &World) {
     assert_eq!(refusals[0]["data"]["code"], "insufficient_scope");
     assert_eq!(world.admin.get(LINKS).await.ok()["items"], json!([]));
     assert!(world.admin.events("&type=magic_link.issued").await.is_empty());
+}
+
+#[apply(on_both_databases)]
+async fn of_rotations_at_once_one_begins_an_overlap(world: &World) {
+    let client = world.client(None, &["*"], &["links:read"]).await;
+    let rotate = format!("/v1/clients/{}/rotate", client.client_id);
+    let overlap = json!({ "overlap_seconds": 3600 });
+    let replies = futures_util::future::join_all((0..8).map(|_| world.admin.post(&rotate, &overlap))).await;
+    let (done, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
+    assert_eq!((done.len(), refused.len()), (1, 7));
+    for reply in refused {
+        reply.refused(409, "overlap_running");
+    }
+    assert_eq!(world.admin.events("&type=client.rotated").await.len(), 1);
+    assert_eq!(client.get(LINKS).await.status, 200, "as was told");
 }
