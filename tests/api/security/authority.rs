@@ -56,7 +56,8 @@ async fn the_secret_of_a_stronger_clients_endpoint_is_not_rotated_into_view(worl
     let of = async |client: &Api| id_of(&client.post("/v1/webhook-endpoints", &endpoint).await.ok()).to_owned();
     let [of_portal, of_equal, own] = [of(&portal).await, of(&equal).await, of(&bound).await];
     let rotate = async |caller: &Api, id: &str| {
-        caller.post(&format!("/v1/webhook-endpoints/{id}/rotate-secret"), &json!({})).await
+        let at_once = json!({ "overlap_seconds": 0 });
+        caller.post(&format!("/v1/webhook-endpoints/{id}/rotate-secret"), &at_once).await
     };
     let refused = rotate(&bound, &of_portal).await;
     refused.refused(403, "client_not_permitted");
