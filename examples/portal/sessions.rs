@@ -101,12 +101,15 @@ impl Session {
         if asked.elapsed() <= SLOW && now() < self.expires_at {
             return Ok(());
         }
-        // Noted before asking, too, and forgotten if the act is done after all.
+        // Noted before asking, too, and forgotten if the change is made after all.
         if let Some(back) = withdrawal(act.clone()) {
             journal.number(back);
         }
         if let Err(stop) = may(&act).await {
-            self.settle(service, &mut journal).await?;
+            // The visitor hears why it was not made. The record says so now, or with the next act or the count.
+            if let Err(error) = self.settle(service, &mut journal).await {
+                log(format_args!("session {}: a change is not taken back yet: {error}", self.id));
+            }
             return Err(stop.into());
         }
         journal.unsettled = None;
