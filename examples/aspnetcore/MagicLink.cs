@@ -189,13 +189,16 @@ public sealed class Visitor
             await guard.Deliver(session);
             if (Stopwatch.GetElapsedTime(asked) > Guard.Slow || IsOver)
             {
+                // Of a change, the way back: noted before asking, whatever becomes of that, and forgotten if it is made after all.
+                Guard.TakeBack(session, act);
                 try { await AskAgain(module, act); }
-                catch (Stop)    // it will not be done: the record says so, now or with the next act or the count
+                catch (Stop)    // a change is not made: the record says so, now or with the next act or the count
                 {
-                    Guard.TakeBack(session, act);
-                    await guard.Settle(session);
+                    try { await guard.Settle(session); }
+                    catch (NoVerdict error) { guard.Log.LogWarning("Session {Session}: not taken back yet: {Error}", session.Opened.Id, error.Message); }
                     throw;
                 }
+                session.Unsettled = null;
             }
         }
         catch (Exception error) when (error is Refused or NoVerdict)

@@ -112,11 +112,14 @@ export class Visitor {
         if (!isRetry) guard.number(session, act);
         await guard.deliver(session);
         if (performance.now() - asked > SLOW || Date.now() >= Math.min(this.until, session.expiresAt)) {
+          // Of a change, the way back: noted before asking, whatever becomes of that, and forgotten if it is made after all.
+          guard.takeBack(session, act);
           await this.askAgain(act, module).catch(async (no) => {
-            guard.takeBack(session, act);   // it will not be done: the record says so, now or with the next act or the count
-            await guard.settle(session);
+            // A change is not made: the record says so, now or with the next act or the count.
+            await guard.settle(session).catch((error: Error) => guard.log(`session ${session.opened.id}: not taken back yet: ${error.message}`));
             throw no;
           });
+          session.unsettled = undefined;
         }
       } catch (error) {
         if (!(error instanceof Refused || error instanceof NoVerdict)) throw error;

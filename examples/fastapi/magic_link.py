@@ -117,12 +117,17 @@ class Visitor:
                     self.guard.number(session, act)
                 await self.guard.deliver(session)
                 if time.monotonic() - asked > SLOW_SECONDS or now() >= min(self.until, session.expires_at):
+                    # Of a change, the way back: noted before asking, whatever becomes of that, and forgotten if it is made after all.
+                    self.guard.take_back(session, act)
                     try:
                         await self.ask_again(kind, module, category)
-                    except Stop:                    # it will not be done: the record says so, now or with the next act or the count
-                        self.guard.take_back(session, act)
-                        await self.guard.settle(session)
+                    except Stop:                    # a change is not made: the record says so, now or with the next act or the count
+                        try:
+                            await self.guard.settle(session)
+                        except NoVerdict as error:
+                            log.warning("session %s: not taken back yet: %s", session.id, error)
                         raise
+                    session.unsettled = None
             except (Refused, NoVerdict) as error:
                 log.warning("session %s: not recorded: %s", session.id, error)
                 # What is wrong with the key is nothing that the visitor could change.

@@ -75,13 +75,14 @@ impl Session {
     /// An attempt without a verdict leaves its event unsettled, with number, time and content frozen, for the
     /// service may have it. It is noted *before* sending: a browser that goes away drops this future midway.
     ///
-    /// `may` asks whether the visitor may do it. It is asked under the lock, since whoever waited for one, here or
-    /// before, was let in that long ago; and once more where the report was slow or the time ran out meanwhile.
+    /// `may` asks whether the visitor may do it, and until when. It is asked under the lock, since whoever waited for
+    /// one, here or before, was let in that long ago; and once more where the report was slow or the time ran out
+    /// meanwhile.
     pub async fn report(
         &self,
         service: &MagicLink,
         act: Act,
-        may: impl AsyncFn(&Act) -> Result<(), Stop>,
+        may: impl AsyncFn(&Act) -> Result<OffsetDateTime, Stop>,
     ) -> Result<(), NotRecorded> {
         let mut journal = self.journal.lock().await;
         if journal.closed {
@@ -93,20 +94,23 @@ impl Session {
             self.settle(service, &mut journal).await?;
         }
         let asked = Instant::now();
-        may(&act).await?;
+        let until = may(&act).await?;
         if !is_retry {
             journal.number(act.clone());
         }
         self.deliver(service, &mut journal).await?;
-        if asked.elapsed() <= SLOW && now() < self.expires_at {
+        if asked.elapsed() <= SLOW && now() < until {
             return Ok(());
         }
-        // Noted before asking, too, and forgotten if the act is done after all.
+        // Noted before asking, too, and forgotten if the change is made after all.
         if let Some(back) = withdrawal(act.clone()) {
             journal.number(back);
         }
         if let Err(stop) = may(&act).await {
-            self.settle(service, &mut journal).await?;
+            // The visitor hears why it was not made. The record says so now, or with the next act or the count.
+            if let Err(error) = self.settle(service, &mut journal).await {
+                log(format_args!("session {}: a change is not taken back yet: {error}", self.id));
+            }
             return Err(stop.into());
         }
         journal.unsettled = None;

@@ -68,7 +68,9 @@ impl Visitor {
     pub async fn report(&self, act: Act) -> Result<(), Stop> {
         let place = &self.session.place;
         let may = async |act: &Act| {
-            Self::allows(&self.is_still_here().await?, act).map_err(|why| Stop::NotIncluded(place.clone(), why))
+            let token = self.is_still_here().await?;
+            Self::allows(&token, act).map_err(|why| Stop::NotIncluded(place.clone(), why))?;
+            Ok(token.exp.min(self.session.expires_at))
         };
         self.session.report(self.app.service(place.portal), act, may).await.map_err(|refusal| {
             log(format_args!("session {}: an act was not recorded: {refusal}", self.session.id));
@@ -102,10 +104,10 @@ impl Visitor {
         Banner {
             consultant: session.consultant_name.clone(),
             profile: session.profile.name.clone(),
-            until: Moment::new(session.expires_at),
+            until: Moment::new(self.token.exp),
             token: self.token.clone(),
             done: format!("{}done", session.place.root()),
-            seconds_left: (session.expires_at - now()).whole_seconds().saturating_add(1).max(1),
+            seconds_left: (self.token.exp - now()).whole_seconds().saturating_add(1).max(1),
         }
     }
 }
@@ -135,7 +137,8 @@ async fn admit(app: &App, session: &Session, place: &Place) -> Result<Option<Act
     let is_ours = |sid: &str, tenant: &str, portal: &str| {
         sid == session.id && tenant == place.tenant && portal == place.portal.id()
     };
-    Ok(token.filter(|token| is_ours(&token.sid, &token.tenant_id, &token.portal)))
+    // A link that was shortened ends with `exp`, also while the answer was on its way.
+    Ok(token.filter(|token| is_ours(&token.sid, &token.tenant_id, &token.portal) && now() < token.exp))
 }
 
 /// The strip on top of each visitor page.

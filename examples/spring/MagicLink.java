@@ -158,12 +158,15 @@ public class MagicLink implements DisposableBean {
                 if (!isRetry) number(session, act);
                 deliver(session);
                 if (System.nanoTime() - asked > SLOW.toNanos() || isOver()) {
+                    // Of a change, the way back: noted before asking, whatever becomes of that, and forgotten if it is made after all.
+                    takeBack(session, act);
                     try { askAgain(module, act); }
-                    catch (Stop no) {       // it will not be done: the record says so, now or with the next act or the count
-                        takeBack(session, act);
-                        settle(session);
+                    catch (Stop no) {       // a change is not made: the record says so, now or with the next act or the count
+                        try { settle(session); }
+                        catch (NoVerdict error) { LOG.warn("Session {}: not taken back yet: {}", session.opened.id, error.getMessage()); }
                         throw no;
                     }
+                    session.unsettled = null;
                 }
             } catch (Refused | NoVerdict error) {
                 LOG.warn("Session {}: not recorded: {}", session.opened.id, error.getMessage());

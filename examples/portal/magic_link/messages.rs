@@ -187,6 +187,9 @@ pub struct ActiveToken {
     pub sid: String,
     pub tenant_id: String,
     pub portal: String,
+    /// The end that holds now. Of a link that was shortened it comes before the `expires_at` of the redemption.
+    #[serde(with = "time::serde::timestamp")]
+    pub exp: OffsetDateTime,
     pub access: Access,
     modules: Option<Vec<String>>,
     #[serde(default)]
