@@ -5,6 +5,7 @@
 //! for a chosen overlap.
 
 mod change;
+mod rotate;
 pub(crate) mod routes;
 mod uses;
 
@@ -31,6 +32,8 @@ pub(crate) use uses::{record_reads, write_uses};
 
 pub use change::ChangeClient;
 pub(crate) use change::change;
+pub use rotate::RotateClient;
+pub(crate) use rotate::rotate;
 
 /// Number of unconfirmed clients that one query reads.
 const PAGE: i64 = 200;
@@ -70,21 +73,6 @@ pub struct CreateClient {
     #[serde(default)]
     #[schema(max_items = 18, default = json!([]))]
     pub combined_scopes: Vec<Scope>,
-}
-
-/// Request to rotate a client's API key.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"overlap_seconds": 3600}))]
-pub struct RotateClient {
-    /// How long the old key stays valid, in seconds: at most 30 days; default 0.
-    #[schema(minimum = 0, maximum = 2_592_000, default = 0)]
-    pub overlap_seconds: Option<i64>,
-    /// Whether nobody has got the newest key: it ends, and the one before it stays valid as was told. Without
-    /// `overlap_seconds`.
-    #[serde(default)]
-    #[schema(default = false)]
-    pub newest_lost: bool,
 }
 
 /// Request to disable a client.
@@ -333,43 +321,6 @@ pub(crate) async fn list(
     let show = |row| ClientResponse::of(row, None);
     let Page { items, next_cursor } = page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), show);
     Ok(Page { items: with_uses(cx, items).await?, next_cursor })
-}
-
-/// Gives a client a new key; the old key stays valid for the overlap. Only for a client that the caller could create:
-/// the new key gives the caller all that it opens.
-pub(crate) async fn rotate(
-    cx: &Context,
-    caller: &Caller<Admin>,
-    id: ClientId,
-    request: &RotateClient,
-    now: Timestamp,
-) -> Result<ClientResponse, Error> {
-    let mut fields = Validator::default();
-    let rotation = fields.rotation((request.overlap_seconds, 0), request.newest_lost, now);
-    fields.finish()?;
-    let key = ApiKey::generate(&id);
-    let hash = key.sha256();
-    let authority = caller.authority();
-    let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
-        .client(caller.client_id.as_ref())
-        .with(&serde_json::json!({
-            "client_id": id, "overlap_seconds": rotation.overlap_seconds(now), "newest_lost": request.newest_lost.then_some(true),
-        }));
-    let client = cx
-        .store
-        .write(move |tx| {
-            tx.judge_before_change(&id)?;
-            let known = find_within(tx, &id, &authority.reach)?.ok_or_else(Error::not_found)?;
-            authority.require_grantable(&known.authority())?;
-            let Some(rotated) = records::clients::rotate(tx, &id, &hash, rotation, now)? else {
-                let may_change = records::clients::find(tx, &id)?.is_some_and(|client| client.may_change());
-                return Err(if may_change { Code::OverlapRunning } else { Code::ClientDisabled }.into());
-            };
-            tx.record(event.clone());
-            Ok(rotated)
-        })
-        .await?;
-    Ok(ClientResponse::of(client, Some(&key)))
 }
 
 /// Disables a client for good, and revokes the links it issued if requested.

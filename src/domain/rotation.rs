@@ -28,4 +28,9 @@ impl Rotation {
     pub(crate) fn overlap_seconds(self, now: Timestamp) -> Option<i64> {
         self.old_until(now).map(|until| until.since(now).whole_seconds())
     }
+
+    /// That the newest one was lost, as it is recorded: absent where it was not.
+    pub(crate) fn newest_lost(self) -> Option<bool> {
+        (self == Self::NewestLost).then_some(true)
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use diesel::r2d2::Pool;
+use diesel::r2d2::{Builder, Pool};
 use tokio::sync::Semaphore;
 
 use super::shares::Shares;
@@ -129,8 +129,8 @@ pub(super) struct Plan {
 /// A set of connections, and who uses them.
 pub(super) struct Connections {
     pub pool: Pool<ConnectionManager>,
-    /// The connections of the writers: on SQLite one of their own.
-    pub writing: Pool<ConnectionManager>,
+    /// The one connection of SQLite's writers.
+    writing: Option<Pool<ConnectionManager>>,
     /// One permit per connection for reads: its holder gets a connection without blocking a thread.
     pub reads: Arc<Semaphore>,
     /// One permit per connection that large reads may hold at once: the others stay free for short ones.
@@ -147,16 +147,17 @@ impl Connections {
     pub(super) fn open(plan: &Plan) -> io::Result<Self> {
         let large_readers = (plan.readers / LARGE_READERS).max(1);
         // SQLite drops all pages that a connection has cached when another one has written.
-        let (pool, writing) = if plan.manager.is_sqlite() {
-            let writing = pool_of(1).max_lifetime(None).idle_timeout(None);
-            (pool_of((plan.connections - 1).max(1)), Some(writing.build_unchecked(plan.manager.for_another_pool())))
-        } else {
-            (pool_of(plan.connections), None)
-        };
-        let pool = pool.build_unchecked(plan.manager.for_another_pool());
-        let writing = writing.unwrap_or_else(|| pool.clone());
+        let writing = plan.manager.is_sqlite().then(|| pool_of(1).max_lifetime(None).idle_timeout(None));
+        let others = plan.connections - u32::from(writing.is_some());
+        let built = |pool: Builder<ConnectionManager>| pool.build_unchecked(plan.manager.for_another_pool());
+        let (pool, writing) = (built(pool_of(others.max(1))), writing.map(built));
         Ok(Self {
-            writers: Writers::start(&writing, plan.writers, plan.max_batch, plan.after.anew())?,
+            writers: Writers::start(
+                writing.as_ref().unwrap_or(&pool),
+                plan.writers,
+                plan.max_batch,
+                plan.after.anew(),
+            )?,
             pool,
             writing,
             reads: Arc::new(Semaphore::new(plan.readers)),
@@ -165,6 +166,11 @@ impl Connections {
             large_shares: Shares::half_of(large_readers),
             answers: Answers::begin(),
         })
+    }
+
+    /// All pools, each once.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &Pool<ConnectionManager>> {
+        std::iter::once(&self.pool).chain(&self.writing)
     }
 }
 

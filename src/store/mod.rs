@@ -178,8 +178,9 @@ impl Store {
         let plan = Plan { manager, connections: connections - 1, writers, readers, max_batch, after };
         let opened = Connections::open(&plan).map_err(OpenError::Thread)?;
         // A caller would wait for `POOL_TIMEOUT` only.
-        drop(opened.pool.get_timeout(START_TIMEOUT)?);
-        drop(opened.writing.get_timeout(START_TIMEOUT)?);
+        for pool in opened.pools() {
+            drop(pool.get_timeout(START_TIMEOUT)?);
+        }
         Ok(Self {
             current: Arc::new(Current::new(plan, opened)),
             wakeups,
@@ -197,10 +198,11 @@ impl Store {
 
     /// Number of connections, and of idle ones.
     pub(crate) fn connections(&self) -> (u32, u32) {
-        let (set, is_sqlite) = (self.current.get(), self.current.manager().is_sqlite());
-        let (all, writing) = (set.pool.state(), is_sqlite.then(|| set.writing.state()));
-        let (more, more_idle) = writing.map_or((0, 0), |state| (state.connections, state.idle_connections));
-        (all.connections + more, all.idle_connections + more_idle)
+        self.current
+            .get()
+            .pools()
+            .map(Pool::state)
+            .fold((0, 0), |(all, idle), state| (all + state.connections, idle + state.idle_connections))
     }
 
     /// How long the oldest transaction of the writers takes so far.

@@ -16,7 +16,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Reach, Rotation, Validator, WebhookEvent, WebhookFormat};
+use crate::domain::{Actor, EventType, Reach, Validator, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageWebhooks};
 use crate::id::{ClientId, EndpointId, MessageId};
@@ -241,7 +241,7 @@ pub(crate) async fn rotate_secret(
             };
             let facts = EndpointFacts {
                 overlap_seconds: rotation.overlap_seconds(now),
-                newest_lost: (rotation == Rotation::NewestLost).then_some(true),
+                newest_lost: rotation.newest_lost(),
                 ..EndpointFacts::of(&rotated)
             };
             tx.record(requester.event(EventType::EndpointRotated, &facts, now));

@@ -7,7 +7,7 @@ use wiremock::matchers::body_string_contains;
 use wiremock::{Mock, ResponseTemplate};
 
 use super::end_states::{DELIVERED, GIVEN_UP, SUPPRESSED, postmark, service};
-use super::reporters::{Reporters, mailed, now, state, taken, tell};
+use super::reporters::{Reporters, mailed, mailed_as_far_as, now, state, taken, tell};
 use crate::support::{Api, Process, Settings, World, apply, eventually, on_both_databases};
 
 // An attempt that had no answer may have been taken, whatever becomes of the next one.
@@ -86,17 +86,6 @@ async fn a_mail_that_the_provider_gave_up_too_early_is_delivered(world: &World) 
     assert!(suppressed(&operator).await.is_empty());
 }
 
-/// A link and its mail, which the provider has and has not answered about.
-async fn on_its_way(operator: &Api) -> (String, String) {
-    let person = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
-    let consultant = operator.post("/v1/consultants", &person).await.ok()["id"].as_str().unwrap().to_owned();
-    let link = operator.issue(&consultant).await;
-    eventually("it is on its way", async || (state(operator, &link).await == "sending").then_some(())).await;
-    let query = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link}");
-    let job = operator.get(&query).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
-    (link, job)
-}
-
 // The report overtakes the provider's answer to the call.
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
@@ -104,7 +93,7 @@ async fn what_failed_before_the_provider_had_answered_is_delivered_too(world: &W
     let reporters = Reporters::new().await;
     let slow = taken("postmark", "message-1").set_delay(Duration::from_secs(2));
     let (_api, process, operator) = service(world, &reporters, "postmark", slow).await;
-    let (link, job) = on_its_way(&operator).await;
+    let (link, job, _) = mailed_as_far_as("sending", &operator, "ravi@support.example").await;
     for (report, end) in [(("Bounce", "SoftBounce"), GIVEN_UP), (("Delivery", ""), DELIVERED)] {
         told(&reporters, &process, report, &job).await;
         assert_eq!(state(&operator, &link).await, end, "{report:?}");
@@ -135,7 +124,7 @@ async fn a_mail_that_left_while_its_link_was_revoked_has_left(world: &World) {
     let reporters = Reporters::new().await;
     let slow = taken("postmark", "message-1").set_delay(Duration::from_secs(2));
     let (_api, process, operator) = service(world, &reporters, "postmark", slow).await;
-    let (link, job) = on_its_way(&operator).await;
+    let (link, job, _) = mailed_as_far_as("sending", &operator, "ravi@support.example").await;
     let why = json!({ "reason": "No longer needed" });
     let revoked = operator.post(&format!("/v1/magic-links/{link}/revoke"), &why).await.ok();
     assert_eq!(revoked["delivery"]["state"], "cancelled");

@@ -217,10 +217,15 @@ pub(super) async fn state(operator: &Api, link: &str) -> String {
 
 /// Issues for a new consultant; waits until the mail was taken; the link, its mail job, and the consultant.
 pub(super) async fn mailed(operator: &Api, email: &str) -> (String, String, String) {
+    mailed_as_far_as("accepted", operator, email).await
+}
+
+/// The same, until the mail is in this state.
+pub(super) async fn mailed_as_far_as(reached: &str, operator: &Api, email: &str) -> (String, String, String) {
     let request = json!({ "name": "Ravi Kumar", "email": email });
     let consultant = operator.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned();
     let link = operator.issue(&consultant).await;
-    eventually("the mail is taken", async || (state(operator, &link).await == "accepted").then_some(())).await;
+    eventually(reached, async || (state(operator, &link).await == reached).then_some(())).await;
     let query = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link}");
     let job = operator.get(&query).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
     (link, job, consultant)
