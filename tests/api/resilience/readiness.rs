@@ -4,7 +4,9 @@ use std::io::{Seek, SeekFrom, Write};
 
 use serde_json::json;
 
-use crate::support::{Api, Database, Process, Settings, Sql, World, apply, command, eventually, on_both_databases};
+use crate::support::{
+    Api, Database, Process, Settings, Sql, World, apply, command, eventually, mails_have_left, on_both_databases,
+};
 
 /// Waits until the service is ready, or is not.
 async fn ready(caller: &Api, is_ready: bool) -> crate::support::Reply {
@@ -122,6 +124,8 @@ fn a_damaged_file_is_told_as_damage() {
         let consultant = world.consultant().await;
         let session = world.open_session(&portal).await;
         let token = session["access_token"].as_str().unwrap();
+        // What became of a mail is stored until it is, and a service that stops waits for that as long as it may.
+        mails_have_left(&portal).await;
         ready(&portal, true).await;
         // All pages but the first are garbage; a commit beside the service makes it read them again.
         Sql::of(world).run("PRAGMA wal_checkpoint(TRUNCATE); CREATE TABLE beside (a TEXT)").unwrap();
