@@ -210,6 +210,18 @@ impl Api {
         self.post("/v1/sessions", &json!({ "token": token })).await
     }
 
+    /// Rotates eight times at once: what the only rotation answers that begins an overlap.
+    pub async fn rotated_once(&self, path: &str) -> Value {
+        let overlap = json!({ "overlap_seconds": 3600 });
+        let replies = futures_util::future::join_all((0..8).map(|_| self.post(path, &overlap))).await;
+        let (mut done, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 200);
+        assert_eq!((done.len(), refused.len()), (1, 7));
+        for reply in refused {
+            reply.refused(409, "overlap_running");
+        }
+        done.remove(0).ok()
+    }
+
     /// Whether an access token is active.
     pub async fn is_active(&self, access_token: &str) -> bool {
         self.form("/v1/introspect", &[("token", access_token)]).await.ok()["active"].as_bool().expect("active")

@@ -294,6 +294,18 @@ async fn both_secrets_sign_while_one_follows_the_other(world: &World) {
 
 #[apply(on_both_databases)]
 #[settings(Receiver::allowed())]
+async fn of_rotations_of_a_secret_at_once_one_begins_an_overlap(world: &World) {
+    let receiver = Receiver::start().await;
+    let endpoint = receiver.endpoint_of(&world.admin).await;
+    let rotated = world.admin.rotated_once(&format!("{}/rotate-secret", path_of(&endpoint))).await;
+    let (old, new) = (endpoint["secret"].as_str().unwrap(), rotated["secret"].as_str().unwrap());
+    test(&world.admin, &endpoint).await;
+    let message = receiver.wait_for(1).await.swap_remove(0);
+    assert!(message.is_signed_with(old) && message.is_signed_with(new), "as was told");
+}
+
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
 async fn a_redirect_is_not_followed(world: &World) {
     let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
     let target = elsewhere.url();
