@@ -77,6 +77,8 @@ fn number(expression: &str) -> SqlLiteral<BigInt> {
 pub(crate) enum AdvisoryLock {
     /// Count webhook endpoints, and add some.
     CountEndpoints,
+    /// See whether an access was asked for already, and count what was asked for, and ask.
+    AskForLinks,
     /// Give a bulk revocation the next number.
     NumberRevocations,
 }
@@ -85,6 +87,7 @@ impl AdvisoryLock {
     pub(crate) fn take(self, conn: &mut Conn) -> QueryResult<()> {
         let statement = match self {
             Self::CountEndpoints => "SELECT pg_advisory_xact_lock(7304826151)",
+            Self::AskForLinks => "SELECT pg_advisory_xact_lock(7304826152)",
             Self::NumberRevocations => "SELECT pg_advisory_xact_lock(7304826153)",
         };
         match conn {

@@ -41,4 +41,5 @@ diesel::allow_tables_to_appear_in_same_query!(consultants, link_requests);
 diesel::allow_tables_to_appear_in_same_query!(clients, mail_suppressions);
 diesel::allow_tables_to_appear_in_same_query!(clients, tenant_policies);
 diesel::allow_tables_to_appear_in_same_query!(consultants, tenant_policies);
+diesel::allow_tables_to_appear_in_same_query!(clients, service_state);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints);

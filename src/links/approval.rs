@@ -14,7 +14,7 @@ use super::signed::{self, Presented};
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::Conn;
+use crate::db::{AdvisoryLock, Conn};
 use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Reach, Restrictions, Validator};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
@@ -94,6 +94,7 @@ pub(super) fn ask(
     if open.is_some() {
         require_open(link, now)?;
     }
+    AdvisoryLock::AskForLinks.take(tx)?;
     require_first(tx, &request, now)?;
     require_room(tx, (&link.tenant_id, link.client_id.as_ref()), per_hour, now)?;
     requests::insert(tx, &request)?;

@@ -5,7 +5,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
+use crate::db::{AdvisoryLock, Conn};
 use crate::domain::{
     Access, Actor, Finding, Issuer, Person, PersonRef, ReviewState, Validator, WindowLength, check_person, is_same,
     refuse_support_session, trimmed, trimmed_if_present, unless_erased,
@@ -256,6 +256,7 @@ pub(super) fn require_room(
     per_hour: u32,
     now: Timestamp,
 ) -> Result<(), Error> {
+    AdvisoryLock::AskForLinks.take(conn)?;
     let caused = records::asked::asked(conn, by, mail::within_the_hour(now), per_hour.into())?;
     mail::require_room(caused, per_hour, now)
 }

@@ -6,7 +6,9 @@ use diesel::sql_types::{Nullable, Timestamp as SqlTimestamp};
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::db::schema::{clients, consultants, mail_suppressions as suppressions, tenant_policies as policies};
+use crate::db::schema::{
+    clients, consultants, mail_suppressions as suppressions, service_state, tenant_policies as policies,
+};
 use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Cursor, PageRequest, Scan, SearchText};
 use crate::id::{ClientId, ConsultantId};
@@ -243,6 +245,8 @@ pub(crate) struct Issuable {
     pub client_disabled_at: Option<Timestamp>,
     /// The tenant's policy, as it is stored.
     pub policy: Option<String>,
+    /// Whether issuing is frozen.
+    pub is_frozen: bool,
 }
 
 /// Reads a consultant, when the client was disabled that issues a link for them, and the policy of the tenant; blocks a
@@ -280,6 +284,7 @@ fn issuable(
             exists(suppressed()),
             diesel::dsl::sql::<Nullable<SqlTimestamp>>("NULL"),
             policy_of(tenant_id),
+            exists(freeze()),
         ));
         return match conn {
             Conn::Postgres(conn) if locks => one.for_share().get_result(conn).optional(),
@@ -290,7 +295,13 @@ fn issuable(
     let both = consultants::table
         .inner_join(clients::table.on(clients::id.eq(client_id)))
         .filter(consultants::id.eq(id).and(consultants::erased_at.is_null()))
-        .select((consultants::all_columns, exists(suppressed()), clients::disabled_at, policy_of(tenant_id)));
+        .select((
+            consultants::all_columns,
+            exists(suppressed()),
+            clients::disabled_at,
+            policy_of(tenant_id),
+            exists(freeze()),
+        ));
     match conn {
         Conn::Postgres(conn) if locks => both.for_share().get_result(conn).optional(),
         Conn::Postgres(conn) => both.get_result(conn).optional(),
@@ -307,6 +318,12 @@ fn policy_of<'a>(tenant_id: &'a str) -> _ {
         .order(policies::seq.desc())
         .select(policies::policy)
         .single_value()
+}
+
+/// The freeze of issuing, if there is one: it may have begun since the head of the request.
+#[diesel::dsl::auto_type]
+fn freeze() -> _ {
+    service_state::table.filter(service_state::frozen_at.is_not_null())
 }
 
 /// Suppressions of the consultant's address.

@@ -224,6 +224,11 @@ pub(crate) fn tenants(conn: &mut Conn, id: &RevocationId) -> QueryResult<Vec<Str
         .load(conn)
 }
 
+/// Number of pending bulk revocations that a client has ordered.
+pub(crate) fn count_open_of(conn: &mut Conn, client_id: &ClientId) -> QueryResult<i64> {
+    orders::table.filter(orders::done_at.is_null()).filter(orders::client_id.eq(client_id)).count().get_result(conn)
+}
+
 /// Pending bulk revocations that no instance has leased, oldest first, with their times of creation.
 pub(crate) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(RevocationId, Timestamp)>> {
     orders::table

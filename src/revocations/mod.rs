@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{
-    Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Validator, check_person,
+    Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Tenants, Validator, check_person,
     is_portal_id, trimmed, trimmed_if_present, unless_erased,
 };
 use crate::error::{Code, Error};
@@ -179,6 +179,21 @@ impl RevocationResponse {
     }
 }
 
+/// Largest number of bulk revocations of one customer's client that may be pending: all others wait behind them.
+const MOST_PENDING: i64 = 20;
+
+/// Refuses one more order of a customer's client while too many are still being carried out. No operator's is refused.
+fn require_room(conn: &mut Conn, reach: &Reach, client_id: Option<&ClientId>) -> Result<(), Error> {
+    let of_customer = client_id.filter(|_| matches!(reach.tenants, Tenants::Only(_)));
+    if let Some(id) = of_customer
+        && records::revocations::count_open_of(conn, id)? > MOST_PENDING
+    {
+        let detail = format!("{MOST_PENDING} revocations of the client are in force, and still being carried out");
+        return Err(Error::new(Code::RateLimited).detail(detail).retry_after(5));
+    }
+    Ok(())
+}
+
 /// Creates a bulk revocation. It is in force when this returns; a small one is normally also carried out.
 pub(crate) async fn create(
     cx: &Context,
@@ -232,6 +247,7 @@ pub(crate) async fn create(
         "acting_session_id": request.acting_session_id,
     }));
     let (writing, may_be_wide) = (prepared.clone(), caller.has(Scope::Admin));
+    let (client_id, reach) = (caller.client_id.clone(), caller.reach.clone());
     let (given, tenant_ids) = cx
         .store
         .write(move |tx| {
@@ -240,6 +256,8 @@ pub(crate) async fn create(
                 return Ok(given);
             }
             let order = writing.enforce(tx)?;
+            // Whoever orders at once is counted one after the other, from the number on.
+            require_room(tx, &reach, client_id.as_ref())?;
             tx.record(event.clone());
             Ok((order, tenant_ids.clone()))
         })

@@ -9,7 +9,7 @@ use crate::domain::Reentry;
 use crate::error::{Code, Error};
 use crate::records::consultants::{self, Consultant, Issuable};
 use crate::records::links::Link;
-use crate::records::{freeze, policies};
+use crate::records::policies;
 
 /// Refuses a link to a portal that is not configured, or that cannot remember devices.
 ///
@@ -37,14 +37,19 @@ impl Candidate {
     /// Who was found for a link, if its client may still call.
     ///
     /// # Errors
-    /// `validation_failed` where there is no such consultant; `unauthenticated` where the client was disabled.
+    /// `validation_failed` where there is no such consultant; `unauthenticated` where the client was disabled;
+    /// `issuing_frozen`.
     pub(crate) fn of(found: Option<Issuable>, config: &Config) -> Result<Self, Error> {
         let unknown =
             || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
-        let Issuable { consultant, is_suppressed, client_disabled_at, policy } = found.ok_or_else(unknown)?;
+        let Issuable { consultant, is_suppressed, client_disabled_at, policy, is_frozen } =
+            found.ok_or_else(unknown)?;
         // It was not when the request arrived; since then its links may have been revoked with it.
         if client_disabled_at.is_some() {
             return Err(Code::Unauthenticated.into());
+        }
+        if is_frozen {
+            return Err(Code::IssuingFrozen.into());
         }
         let policy = policy.as_deref().map(policies::parsed).transpose()?.unwrap_or_default();
         Ok(Self { consultant, rules: Rules::of(&policy, config), is_suppressed })
@@ -85,12 +90,10 @@ pub(crate) enum Again {
 impl Again {
     /// What a request for the same access would hear now.
     pub(crate) fn of(conn: &mut Conn, config: &Config, link: &Link) -> Result<Self, Error> {
-        if freeze::is_on(conn)? {
-            return Ok(Self::Frozen);
-        }
         match require(conn, config, link) {
             Ok(()) => Ok(Self::Granted),
             Err(refusal) => match refusal.code() {
+                Code::IssuingFrozen => Ok(Self::Frozen),
                 Code::ConsultantSuspended => Ok(Self::Suspended),
                 Code::AddressSuppressed => Ok(Self::Suppressed),
                 code if code.status() < 500 => Ok(Self::Refused),

@@ -258,12 +258,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        let standing = Owner::standing();
-        let judged = move |conn: &mut Conn| {
-            let outcome = work(conn);
-            standing.map_or(Ok(()), |standing| standing.judge(conn)).and(outcome)
-        };
-        self.read(judged).await
+        self.read(judged(Owner::standing(), work)).await
     }
 
     /// The same for queries that may read many rows: at most a quarter of the connections for reads do so at once, so
@@ -276,14 +271,19 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        self.read_large_of(&Owner::current(), work).await
+        self.read_large_of((&Owner::current(), None), work).await
     }
 
-    /// The same for somebody in particular, where an answer is written when its request is over.
+    /// The same for somebody in particular, where an answer is written when its request is over: a client is judged again
+    /// after each piece of it, because the reader decides how long it takes.
     ///
     /// # Errors
-    /// As [`Store::read_large`].
-    pub(crate) async fn read_large_of<T, F>(&self, owner: &Owner, work: F) -> Result<T, Error>
+    /// As [`Store::read_large`], and what the client is refused by now.
+    pub(crate) async fn read_large_of<T, F>(
+        &self,
+        (owner, standing): (&Owner, Option<&ClientStanding>),
+        work: F,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
@@ -291,7 +291,7 @@ impl Store {
         let set = self.current.get();
         let own = set.large_shares.take(owner, LARGE_READ_TIMEOUT).await?;
         let turn = acquire(&set.large_reads, LARGE_READ_TIMEOUT).await?;
-        self.read_through(&set, (turn, own), work).await
+        self.read_through(&set, (turn, own), judged(standing.cloned(), work)).await
     }
 
     /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
@@ -429,6 +429,17 @@ pub(crate) async fn within<T>(limit: Duration, answer: impl Future<Output = Resu
 }
 
 /// Waits for a permit, but not for ever.
+/// The same work for a client that is judged again after it.
+fn judged<T>(
+    standing: Option<ClientStanding>,
+    work: impl FnOnce(&mut Conn) -> Result<T, Error>,
+) -> impl FnOnce(&mut Conn) -> Result<T, Error> {
+    move |conn| {
+        let outcome = work(conn);
+        standing.map_or(Ok(()), |standing| standing.judge(conn)).and(outcome)
+    }
+}
+
 async fn acquire(semaphore: &Arc<Semaphore>, limit: Duration) -> Result<OwnedSemaphorePermit, Error> {
     match tokio::time::timeout(limit, Arc::clone(semaphore).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),

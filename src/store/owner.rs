@@ -60,7 +60,7 @@ impl Owner {
     }
 
     /// What the client that caused what the current task does was judged by; `None` for everybody else.
-    pub(super) fn standing() -> Option<ClientStanding> {
+    pub(crate) fn standing() -> Option<ClientStanding> {
         OWNER.try_with(|caller| caller.borrow().standing.clone()).ok().flatten()
     }
 

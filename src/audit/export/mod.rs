@@ -26,7 +26,7 @@ use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::Event;
 use crate::journal::rows::{self, StoredEvent};
-use crate::store::Owner;
+use crate::store::{ClientStanding, Owner};
 
 pub(super) use ndjson::object;
 
@@ -164,8 +164,9 @@ impl ExportQuery {
 /// A running export.
 pub(crate) struct Export {
     cx: Data<Context>,
-    /// Whose share of the large reads it takes.
+    /// Whose share of the large reads it takes, and what that client was judged by.
     owner: Owner,
+    standing: Option<ClientStanding>,
     pub(super) format: ExportFormat,
     filter: EventFilter,
     reach: Reach,
@@ -231,6 +232,7 @@ pub(crate) async fn export(
         format,
         cx,
         owner: Owner::current(),
+        standing: Owner::standing(),
     })
 }
 
@@ -248,17 +250,18 @@ impl Export {
             return Ok(Some(opening));
         }
         while self.next < self.size {
+            let reader = (&self.owner, self.standing.as_ref());
             let (filter, reach) = (self.filter.clone(), self.reach.clone());
             let (start, end) = (self.next, self.size.min(self.next + SCANNED));
             let read = move |conn: &mut Conn| Ok(store::piece(conn, &filter, &reach, start..end)?);
-            let (rows, next) = self.cx.store.read_large_of(&self.owner, read).await?;
+            let (rows, next) = self.cx.store.read_large_of(reader, read).await?;
             self.next = next;
             // Read after the rows, so it includes the erasure of every payload missing in them.
             if rows.iter().any(|(_, payload)| payload.is_none()) {
                 let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
                 let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
                 let read = move |conn: &mut Conn| Ok(store::erasures(conn, &tenants, indexes)?);
-                self.erasures = self.cx.store.read_large_of(&self.owner, read).await?;
+                self.erasures = self.cx.store.read_large_of(reader, read).await?;
                 if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
                     // The `audit.purged` event lies beyond the checkpoint that would close this export.
                     tracing::info!("export aborted: payloads were erased meanwhile; the client must retry");

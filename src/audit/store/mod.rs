@@ -6,6 +6,7 @@ mod retention;
 
 use std::ops::Range;
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::{AuditEvent, Erased, EventFilter};
@@ -14,6 +15,7 @@ use crate::domain::{Actor, PageRequest, Reach, Scan, Tenants};
 use crate::error::Error;
 use crate::journal::leaf::Payload;
 use crate::journal::rows::{Row, StoredEvent, with_payloads};
+use crate::records::scan::SCANNED;
 use crate::records::scan_end;
 
 pub(crate) use checkpoints::delivered_last;
@@ -54,7 +56,7 @@ macro_rules! principals_of {
 }
 pub(super) use principals_of;
 
-/// The condition on events that match the filter within the reach.
+/// The condition on events that match the filter within the reach. Whoever looks for a person among several adds that.
 fn matching<'a>(
     filter: &'a EventFilter,
     reach: &'a Reach,
@@ -82,11 +84,8 @@ fn matching<'a>(
     if let Some(id) = &filter.consultant_id {
         query = query.filter(events::consultant_id.eq(id));
     }
-    if let Some(id) = &filter.principal_id {
-        query = match among {
-            Among::Single => query.filter(events::principal_id.eq(id)),
-            Among::Several => query.filter(events::id.eq_any(principals_of!(id))),
-        };
+    if let Some(id) = filter.principal_id.as_ref().filter(|_| among == Among::Single) {
+        query = query.filter(events::principal_id.eq(id));
     }
     if let Some(kind) = filter.kind {
         query = query.filter(events::event_type.eq(kind));
@@ -125,6 +124,9 @@ fn matching<'a>(
 /// Largest number of events that one query reads with their payloads.
 const PIECE: i64 = 64;
 
+/// No id comes after it.
+const AFTER_ALL: &str = "~";
+
 /// Payloads after which a page ends, however many events it was to have.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -149,6 +151,10 @@ pub(super) fn list(
         let mut piece: Vec<StoredEvent> = Vec::new();
         for among in Among::of(filter) {
             let mut query = matching(filter, reach, *among);
+            if let Some(person) = filter.principal_id.as_ref().filter(|_| *among == Among::Several) {
+                let between = (after.as_deref().unwrap_or(AFTER_ALL), end.as_deref().unwrap_or_default());
+                query = query.filter(events::id.eq_any(naming(person, between)));
+            }
             if let Some(after) = &after {
                 query = query.filter(events::id.lt(after.clone()));
             }
@@ -197,10 +203,28 @@ fn scan_end(conn: &mut Conn, filter: &EventFilter, reach: &Reach, page: &PageReq
         found.tenant_id.clone_from(&filter.tenant_id);
         reached.tenants.clone_from(&reach.tenants);
     }
-    if found == *filter && reached == *reach {
-        return Ok(None);
-    }
-    scan_end!(conn, events, matching(&found, &reached, Among::Single), page)
+    let alone = if found == *filter && reached == *reach {
+        None
+    } else {
+        scan_end!(conn, events, matching(&found, &reached, Among::Single), page)?
+    };
+    let Some(person) = &filter.principal_id else { return Ok(alone) };
+    let between = (page.after.as_deref().unwrap_or(AFTER_ALL), "");
+    let together = naming(person, between).order(principals::event_id.desc());
+    let together = together.offset(SCANNED - 1).limit(1).get_result::<String>(conn).optional()?;
+    // The later of the two: neither is read beyond its own end.
+    Ok(alone.max(together))
+}
+
+/// Ids of events that concern a person together with others, older than one and as new as another.
+#[expect(clippy::elidable_lifetime_names, reason = "`auto_type` demands a name")]
+#[diesel::dsl::auto_type]
+fn naming<'a>(person: &'a str, (after, end): (&'a str, &'a str)) -> _ {
+    principals::table
+        .filter(principals::principal_id.eq(person))
+        .filter(principals::event_id.lt(after))
+        .filter(principals::event_id.ge(end))
+        .select(principals::event_id)
 }
 
 /// The next events of one log that match the filter within the reach, in a range of indexes, and the index at which to go
@@ -213,7 +237,12 @@ pub(super) fn piece(
 ) -> QueryResult<(Vec<StoredEvent>, i64)> {
     let mut rows: Vec<StoredEvent> = Vec::new();
     for among in Among::of(filter) {
-        let found: Vec<StoredEvent> = matching(filter, reach, *among)
+        let mut query = matching(filter, reach, *among);
+        if let Some(id) = filter.principal_id.as_ref().filter(|_| *among == Among::Several) {
+            // One by one in the range: the person may be named in many more events, also of other tenants.
+            query = query.filter(exists(principals::table.find((id, events::id))));
+        }
+        let found: Vec<StoredEvent> = query
             .filter(events::log_index.ge(indexes.start))
             .filter(events::log_index.lt(indexes.end))
             .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))

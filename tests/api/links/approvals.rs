@@ -1,11 +1,14 @@
 //! A link that waits for a second pair of eyes: it gives nothing and mails nothing until another person approves it.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Duration, OffsetDateTime};
 
-use crate::support::{Api, Receiver, Settings, World, apply, command, eventually, on_both_databases};
+use crate::support::{
+    Api, Database, Receiver, SecondCopy, Settings, World, apply, command, eventually, on_both_databases,
+};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -446,4 +449,22 @@ async fn an_access_is_asked_for_once_at_a_time(world: &World) {
     later["replace"] = json!(true);
     later["starts_at"] = json!(world.clock.now().plus(Duration::hours(2)));
     portal.post(LINKS, &later).await.refused_field("/replace");
+}
+
+#[apply(on_both_databases)]
+async fn of_requests_for_one_access_at_once_one_waits(world: &World) {
+    let portal = acme(world, &always()).await;
+    // SQLite has one writer.
+    let copy = (world.database == Database::Postgres).then(|| SecondCopy::start(world, world.clock.clone()));
+    let there = copy.as_ref().map_or_else(|| portal.clone(), |copy| portal.at(&copy.base));
+    for _ in 0..6 {
+        let request = Api::issue_request(&world.consultant().await);
+        let asked = (0..24).map(|number| if number % 2 == 0 { &portal } else { &there });
+        let replies = join_all(asked.map(|caller| caller.post(LINKS, &request))).await;
+        let (waiting, refused): (Vec<_>, Vec<_>) = replies.into_iter().partition(|reply| reply.status == 201);
+        assert_eq!((waiting.len(), refused.len()), (1, 23));
+        for refused in refused {
+            refused.refused(409, "request_exists");
+        }
+    }
 }

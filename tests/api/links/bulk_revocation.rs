@@ -394,3 +394,28 @@ async fn a_large_order_leaves_room_for_everybody_else(world: &World) {
     let told = "FROM audit_events WHERE event_type = 'magic_link.revoked' AND tenant_id = 'globex'";
     assert_eq!(sql.count(told), number);
 }
+
+#[apply(on_both_databases)]
+async fn a_customers_client_has_so_many_orders_pending_and_no_more(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let order = json!({ "issued_by_id": "emp-7", "reason": "An admin's account was taken over" });
+    for _ in 0..20 {
+        portal.post("/v1/revocations", &order).await.ok();
+    }
+    hold_back(world);
+    let refused = portal.post("/v1/revocations", &order).await;
+    refused.refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), "5");
+    assert_eq!(Sql::of(world).count("FROM revocations"), 20);
+    // Another client, a rehearsal and the operators go on.
+    world.portal("cloud", "globex").await.post("/v1/revocations", &order).await.ok();
+    let rehearsal = json!({ "issued_by_id": "emp-7", "reason": "To see what would end", "dry_run": true });
+    portal.post("/v1/revocations", &rehearsal).await.ok();
+    let everything = json!({ "everything": true, "reason": "A key has leaked" });
+    done(&world.admin, &world.admin.post("/v1/revocations", &everything).await.ok()).await;
+    let_go(world);
+    eventually("there is room again", async || {
+        (portal.post("/v1/revocations", &order).await.status == 200).then_some(())
+    })
+    .await;
+}

@@ -1,5 +1,6 @@
 //! Calls whose bodies are held back until the operator has taken away what their client was let in by.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -150,6 +151,55 @@ async fn neither_a_repeat_nor_a_draft_is_answered_after_its_key_was_taken_away(w
         world.admin.post(&format!("{CLIENTS}/{}/disable", client.client_id), &json!({})).await.ok();
         held.refused(401, "unauthenticated");
     }
+}
+
+#[apply(on_both_databases)]
+async fn nothing_is_issued_after_a_freeze(world: &World) {
+    let consultant = world.consultant().await;
+    let client = leaked(world).await;
+    let asks = world.client(None, &["acme"], &["links:request", "links:read"]).await;
+    let urgent = world.client(None, &["acme"], &["links:issue", "links:emergency"]).await;
+    let request = || Api::issue_request(&consultant);
+    let mut emergency = request();
+    emergency["emergency"] = json!({ "justification": "Salaries cannot be paid today" });
+    let mut held = Vec::new();
+    for (caller, body) in [(&client, request()), (&asks, request()), (&urgent, emergency)] {
+        held.push(Held::by(world, caller, ("POST", LINKS), "", &body).await);
+    }
+    world.admin.put("/v1/issuing", &json!({ "frozen": true, "reason": "A key has leaked" })).await.ok();
+    for held in held {
+        held.refused(409, "issuing_frozen");
+    }
+    assert_eq!(client.get(LINKS).await.ok()["items"], json!([]));
+}
+
+#[apply(on_both_databases)]
+async fn an_export_ends_with_the_key_that_reads_it(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let path = format!("/v1/sessions/{}/events", session["id"].as_str().unwrap());
+    let values = vec![json!({ "field": "notes", "after": "x".repeat(4_000) }); 15];
+    for report in 0..20 {
+        let event = |number: i64| {
+            json!({
+                "seq": report * 15 + number, "source": "portal", "kind": "change", "occurred_at": world.clock.now(),
+                "action": "employee.changed", "resource_type": "employee", "resource_id": "emp-9", "changes": values,
+            })
+        };
+        portal.post(&path, &json!({ "events": (1..=15).map(event).collect::<Vec<_>>() })).await.ok();
+    }
+    let auditor = world.client(None, &["acme"], &["audit:read"]).await;
+    let export = auditor.request(Method::GET, "/v1/audit-events/export?tenant_id=acme&format=ocsf");
+    let mut answer = export.send().await.unwrap();
+    let mut read = answer.chunk().await.unwrap().expect("a beginning").len();
+    world.admin.post(&format!("{CLIENTS}/{}/disable", auditor.client_id), &json!({})).await.ok();
+    let broken = loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            outcome => break outcome.is_err(),
+        }
+    };
+    assert!(broken, "{read} bytes pass for the whole");
 }
 
 #[apply(on_both_databases)]
