@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::id::{LinkId, SessionId};
 use crate::journal::activity;
 use crate::records;
+use crate::records::session_sources::Reports;
 
 /// Counts and times of a session.
 #[derive(Debug, Clone)]
@@ -62,7 +63,7 @@ fn violations(conn: &mut Conn, id: &SessionId, count: i64) -> Result<Violations,
 /// Summarises a session from the activity events reported so far.
 pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result<Summary, Error> {
     let session = records::sessions::find(conn, id)?.ok_or_else(|| Error::internal("a summary without its session"))?;
-    let sources = records::sessions::sources(conn, std::slice::from_ref(id))?;
+    let sources = records::session_sources::of_sessions(conn, std::slice::from_ref(id))?;
     let acts = activity::events_by_type(conn, id)?;
     let number = |kind| acts.iter().filter(|(found, ..)| *found == kind).map(|(_, _, number)| number).sum::<i64>();
     let beyond = acts.iter().filter(|(_, beyond, _)| *beyond).map(|(_, _, number)| number).sum::<i64>();
@@ -74,7 +75,7 @@ pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result
         exports: number(EventType::DataExported),
         changes: number(EventType::DataChanged),
         violations: violations(conn, id, beyond)?,
-        audit_state: session.audit_state(&sources, now),
+        audit_state: session.audit_state(Reports::of(&sources), now),
     })
 }
 

@@ -39,8 +39,15 @@ pub(crate) fn remember(conn: &mut Conn, first: &Session, thumbprint: &str, now: 
     diesel::insert_into(devices::table).values(device).execute(conn)
 }
 
+/// Number of visits after which a device is not remembered any more: a fresh mail begins anew. What a link tells of its
+/// visits, and its evidence, stay of a size.
+const MOST_VISITS: i32 = 1_000;
+
 /// The device that is remembered for the link's generation.
 pub(crate) fn find(conn: &mut Conn, link: &Link) -> QueryResult<Option<Device>> {
+    if link.visit >= MOST_VISITS {
+        return Ok(None);
+    }
     devices::table.find((&link.id, link.generation)).filter(devices::forgotten_at.is_null()).first(conn).optional()
 }
 

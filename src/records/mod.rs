@@ -23,6 +23,7 @@ pub(crate) mod sandboxes;
 pub(crate) mod scan;
 pub(crate) mod seen_time;
 pub(crate) mod session_lists;
+pub(crate) mod session_sources;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod status_lists;

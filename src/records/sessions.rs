@@ -12,6 +12,7 @@ use time::Duration;
 use super::links::Link;
 use super::reached;
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
+use super::session_sources::Reports;
 use crate::clock::Timestamp;
 use crate::db::schema::{
     link_devices as devices, magic_links as links, revocations as orders, session_sources as sources, sessions, tenants,
@@ -341,37 +342,6 @@ pub(crate) fn close(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryRes
         .map(|rows| rows > 0)
 }
 
-/// Counts of reported activity events of a session, by source.
-pub(crate) fn sources_of(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<Source>> {
-    sources::table.filter(sources::session_id.eq(id)).order(sources::source).load(conn)
-}
-
-/// Counts of reported activity events of some sessions, by source.
-pub(crate) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Source>> {
-    sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
-}
-
-pub(crate) fn insert_source(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
-    diesel::insert_into(sources::table).values(source).execute(conn)
-}
-
-/// Stores the counts of a source. The caller has locked the session, and read the counts since.
-pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<()> {
-    let counted = diesel::update(sources::table.find((&source.session_id, &source.name)))
-        .set((
-            sources::event_count.eq(source.event_count),
-            sources::last_seq.eq(source.last_seq),
-            sources::last_event_at.eq(source.last_event_at),
-        ))
-        .returning(sources::last_seq);
-    fixed!(prepared(counted)).get_result::<i64>(conn).map(drop)
-}
-
-/// Stores the highest sequence number that the portal has declared for a source.
-pub(crate) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_seq: i64) -> QueryResult<usize> {
-    diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
-}
-
 /// How long before its end a session says that it ends soon.
 const ENDS_SOON: Duration = Duration::minutes(15);
 
@@ -450,47 +420,15 @@ impl Session {
         self
     }
 
-    pub(crate) fn audit_state(&self, sources: &[Source], now: Timestamp) -> AuditState {
+    pub(crate) fn audit_state(&self, reports: Reports, now: Timestamp) -> AuditState {
         let overdue = self.end(now).is_some_and(|end| end.plus(CLOSING_GRACE) <= now);
-        let is_open = self.closed_at.is_none() || sources.iter().any(|source| source.closing_seq.is_none());
+        let is_open = self.closed_at.is_none() || reports.open > 0;
         if is_open && overdue {
             AuditState::Unclosed
-        } else if sources.iter().any(|source| !source.is_gapless()) {
+        } else if reports.with_gaps > 0 {
             AuditState::Gaps
         } else {
             AuditState::Complete
         }
-    }
-}
-
-/// Counts of activity events that one source of a session has reported.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::session_sources, treat_none_as_default_value = false)]
-pub(crate) struct Source {
-    pub(crate) session_id: SessionId,
-    #[diesel(column_name = source)]
-    pub(crate) name: String,
-    pub(crate) event_count: i64,
-    pub(crate) last_seq: i64,
-    pub(crate) closing_seq: Option<i64>,
-    /// When the newest of the events happened; absent for those of before this was noted.
-    pub(crate) last_event_at: Option<Timestamp>,
-}
-
-impl Source {
-    /// A source that has reported nothing.
-    pub(crate) fn new(session: &SessionId, name: &str) -> Self {
-        Self {
-            session_id: session.clone(),
-            name: name.to_owned(),
-            event_count: 0,
-            last_seq: 0,
-            closing_seq: None,
-            last_event_at: None,
-        }
-    }
-
-    pub(crate) fn is_gapless(&self) -> bool {
-        self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
     }
 }

@@ -17,7 +17,8 @@ use crate::journal::Event;
 use crate::mail::notices;
 use crate::records;
 use crate::records::links::Link;
-use crate::records::sessions::{Ended, Session, Source};
+use crate::records::session_sources::Source;
+use crate::records::sessions::{Ended, Session};
 use crate::store::{Tx, Worker};
 
 /// Largest number of expired sessions that one step records.
@@ -103,17 +104,17 @@ fn close(
         notices::closed(tx, known, now)?;
         tx.wake(Worker::Mail);
     }
-    let counted = records::sessions::sources_of(tx, id)?;
+    let counted = records::session_sources::of_session(tx, id)?;
     let mut names: BTreeSet<&str> = counted.iter().map(|source| source.name.as_str()).collect();
     let mut told = BTreeMap::new();
     for (name, last_seq) in counts {
         names.insert(name);
         match counted.iter().find(|source| source.name == *name) {
             Some(source) if source.closing_seq.is_some_and(|told| told >= *last_seq) => continue,
-            Some(_) => drop(records::sessions::close_source(tx, id, name, *last_seq)?),
+            Some(_) => drop(records::session_sources::close(tx, id, name, *last_seq)?),
             None => {
                 let closing_seq = Some(*last_seq);
-                records::sessions::insert_source(tx, &Source { closing_seq, ..Source::new(id, name) })?;
+                records::session_sources::insert(tx, &Source { closing_seq, ..Source::new(id, name) })?;
             }
         }
         told.insert(name, last_seq);

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::id::{ReportCheckId, SessionId};
 use crate::journal::{Appended, AppendedEvent, Event};
 use crate::records;
+use crate::records::session_sources::Reports;
 use crate::records::sessions::CLOSING_GRACE;
 use crate::store::{Tx, Wakes};
 
@@ -86,7 +87,8 @@ fn record_gap(tx: &mut Tx<'_>, id: &SessionId, now: Timestamp) -> Result<(), Err
     if session.end(now).is_none_or(|end| end.plus(CLOSING_GRACE) > now) {
         return Ok(());
     }
-    let state = session.audit_state(&records::sessions::sources(tx, std::slice::from_ref(id))?, now);
+    let sources = records::session_sources::of_sessions(tx, std::slice::from_ref(id))?;
+    let state = session.audit_state(Reports::of(&sources), now);
     if state != AuditState::Complete && store::note_gap(tx, id, state, now)? {
         let event = Event::new(EventType::ReportsIncomplete, Actor::system("clock"), now).session(&session);
         tx.record(event.with(&serde_json::json!({ "audit_state": state })));

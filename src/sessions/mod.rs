@@ -31,7 +31,8 @@ use crate::domain::{
 };
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::activity;
-use crate::records::sessions::{Session, Source, ends_soon};
+use crate::records::session_sources::{Reports, Source};
+use crate::records::sessions::{Session, ends_soon};
 
 pub(crate) use crate::domain::EndCause;
 
@@ -259,7 +260,7 @@ impl SessionResponse {
         now: Timestamp,
     ) -> Self {
         let end = session.end(now);
-        let audit_state = session.audit_state(&sources, now);
+        let audit_state = session.audit_state(Reports::of(&sources), now);
         let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
         Self {
             ends_soon: session.holds(now) && ends_soon(session.expires_at, now),

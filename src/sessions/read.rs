@@ -12,7 +12,8 @@ use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::records;
 use crate::records::session_lists::SessionFilter;
-use crate::records::sessions::{Session, Source};
+use crate::records::session_sources::Source;
+use crate::records::sessions::Session;
 
 /// A page of the sessions within the caller's reach.
 pub(crate) async fn list(
@@ -29,7 +30,7 @@ pub(crate) async fn list(
         .read(move |conn| {
             let sessions = records::session_lists::list(conn, &filter, &reach, &asked, now)?;
             let ids: Vec<SessionId> = sessions.rows.iter().map(|session| session.id.clone()).collect();
-            let mut sources = by_session(records::sessions::sources(conn, &ids)?);
+            let mut sources = by_session(records::session_sources::of_sessions(conn, &ids)?);
             let consultants = consultants_of(conn, &sessions.rows)?;
             let view = |session: Session| {
                 let sources = sources.remove(&session.id).unwrap_or_default();
@@ -71,7 +72,7 @@ pub(crate) fn incomplete(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult
 
 /// A session as returned by the API, with what its sources have not reported.
 pub(super) fn view(conn: &mut Conn, session: Session, now: Timestamp) -> Result<SessionResponse, Error> {
-    let sources = records::sessions::sources(conn, std::slice::from_ref(&session.id))?;
+    let sources = records::session_sources::of_sessions(conn, std::slice::from_ref(&session.id))?;
     let missing = missing(conn, &session.id, &sources)?;
     let consultant = consultant_of(&consultants_of(conn, std::slice::from_ref(&session))?, &session)?;
     Ok(SessionResponse::of(session, consultant, sources, missing, now))
@@ -129,17 +130,16 @@ pub(crate) fn usage_of_links(
     now: Timestamp,
 ) -> Result<HashMap<LinkId, Usage>, Error> {
     let sessions = records::sessions::of_links(conn, links)?;
-    let ids: Vec<SessionId> = sessions.iter().map(|session| session.id.clone()).collect();
-    let sources = if ids.is_empty() { HashMap::new() } else { by_session(records::sessions::sources(conn, &ids)?) };
+    let reports = if sessions.is_empty() { HashMap::new() } else { records::session_sources::of_links(conn, links)? };
     let mut usages = HashMap::new();
     for session in sessions {
-        let sources = sources.get(&session.id).map_or(&[][..], Vec::as_slice);
+        let reports = reports.get(&session.id).copied().unwrap_or_default();
         let own = Usage {
-            audit_state: session.audit_state(sources, now),
+            audit_state: session.audit_state(reports, now),
             first_used_at: session.started_at,
             last_used_at: session.started_at,
             in_use: session.holds(now),
-            event_count: sources.iter().map(|source| source.event_count).sum(),
+            event_count: reports.event_count,
         };
         usages.entry(session.magic_link_id).and_modify(|usage: &mut Usage| usage.add(own)).or_insert(own);
     }

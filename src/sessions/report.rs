@@ -15,7 +15,8 @@ use crate::http::{Caller, WriteAudit};
 use crate::id::{ClientId, SessionId};
 use crate::journal::{ActivityRef, Event, activity};
 use crate::records;
-use crate::records::sessions::{Session, Source};
+use crate::records::session_sources::{Reports, Source};
+use crate::records::sessions::Session;
 use crate::store::Tx;
 
 /// How far a portal's clock may differ from this service's clock.
@@ -178,7 +179,7 @@ pub(crate) async fn report(
         if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
             return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now));
         }
-        let mut sources = records::sessions::sources_of(tx, &id)?;
+        let mut sources = records::session_sources::of_session(tx, &id)?;
         let last: HashMap<&str, i64> = sources.iter().map(|source| (source.name.as_str(), source.last_seq)).collect();
         // What lies beyond the last number of its source cannot be known yet.
         let seen = events.iter().map(|(act, _)| reference(act));
@@ -214,7 +215,11 @@ pub(crate) async fn report(
         count(tx, &id, &fresh, &mut sources, now)?;
         violations.tell(tx, &session, client_id.as_ref(), now)?;
         let all = i64::try_from(events.len()).map_err(Error::internal)?;
-        Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) })
+        Ok(Reported {
+            recorded,
+            repeated: all - recorded,
+            audit_state: session.audit_state(Reports::of(&sources), now),
+        })
     };
     if large { cx.store.write_large(work).await } else { cx.store.write(work).await }
 }
@@ -306,10 +311,10 @@ fn count(
             source.event_count += number;
             source.last_seq = last_seq.max(source.last_seq);
             source.last_event_at = last_event_at.max(source.last_event_at);
-            records::sessions::count_events(tx, source)?;
+            records::session_sources::count_events(tx, source)?;
         } else {
             let source = Source { event_count: number, last_seq, last_event_at, ..Source::new(session, name) };
-            records::sessions::insert_source(tx, &source)?;
+            records::session_sources::insert(tx, &source)?;
             sources.push(source);
         }
     }

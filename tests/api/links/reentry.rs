@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::device::{Device, careful, mailed_code, reentry_request, send, shown};
-use crate::support::{World, apply, code_of, eventually, on_both_databases};
+use crate::support::{Sql, World, apply, code_of, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -78,6 +78,30 @@ async fn ten_days_take_one_mail_with_a_link_and_one_with_a_code(world: &World) {
     // The window ends it all.
     world.clock.advance(Duration::days(5));
     send(&page, "/l/reenter", &token, "eyJ.eyJ.A").await.refused(410, "link_expired");
+}
+
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn after_a_thousand_visits_it_takes_another_mail(world: &World) {
+    let (device, page) = (Device::new(), world.stranger());
+    let (link, token, _) = visited(world, &device).await;
+    let changes = json!({ "events": (1..=100).map(|number| json!({
+        "seq": 1, "source": format!("part-{number}"), "kind": "view", "occurred_at": world.clock.now(),
+        "action": "employee.viewed", "resource_type": "employee", "resource_id": "emp-9",
+    })).collect::<Vec<_>>() });
+    let sessions = world.admin.get(&format!("/v1/sessions?magic_link_id={link}")).await.ok();
+    let events = format!("/v1/sessions/{}/events", sessions["items"][0]["id"].as_str().unwrap());
+    world.admin.post(&events, &changes).await.ok();
+    Sql::of(world).run("UPDATE magic_links SET visit = 999").unwrap();
+    let code = code_of(&device.reenter(&page, &token).await.ok());
+    world.admin.redeem(&code).await.ok();
+    assert_eq!(read(world, &link).await["event_count"], 100, "of all visits and sources");
+    let seen = shown(&page, &token).await;
+    assert_eq!((&seen["state"], seen.get("device"), &seen["can_resend"]), (&json!("spent"), None, &json!(true)));
+    send(&page, "/l/reenter", &token, "eyJ.eyJ.A").await.refused(403, "device_unknown");
+    page.post("/l/resend", &json!({ "token": token })).await.ok();
+    let fresh = world.token(&link, 2).await;
+    assert_eq!(shown(&page, &fresh).await["state"], "ready");
 }
 
 #[apply(on_both_databases)]

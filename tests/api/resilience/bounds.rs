@@ -247,7 +247,9 @@ async fn a_list_that_finds_little_says_where_to_go_on(world: &World) {
          SELECT 'evt_' || {id}, tenant_id, 1000 + i, event_type, occurred_at, recorded_at,
             actor_type, actor_id, client_id, portal, magic_link_id, session_id, consultant_id, profile_id, principal_id,
             source, seq, late, policy_violation, trace_id, payload_commitment, hashes
-         FROM ({numbers}) numbers, audit_events WHERE event_type = 'magic_link.issued'",
+         FROM ({numbers}) numbers, audit_events WHERE event_type = 'magic_link.issued';
+         INSERT INTO audit_event_principals (principal_id, event_id)
+         SELECT 'emp-77', 'evt_' || {id} FROM ({numbers}) numbers",
         portal.client_id,
     ))
     .unwrap();
@@ -264,6 +266,7 @@ async fn a_list_that_finds_little_says_where_to_go_on(world: &World) {
         (&portal, "/v1/magic-links?page_size=200", 1),
         (&world.admin, "/v1/audit-events?tenant_id=acme&policy_violation=true", 0),
         (&world.admin, "/v1/audit-events?tenant_id=acme&type=session.ended&occurred_to=2020-01-01T00:00:00Z", 0),
+        (&world.admin, "/v1/audit-events?tenant_id=globex&principal_id=emp-77", 0),
     ];
     for (caller, path, expected) in lists {
         let (mut found, mut pages, mut cursor) = (0, 0, String::new());
