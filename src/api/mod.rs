@@ -17,10 +17,9 @@ use utoipa_actix_web::AppExt;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-pub(crate) use self::readiness::Stopping;
 use crate::app::App;
 use crate::context::Context;
-use crate::http::{Contract, KnownRoutes, head_as_get, refuse, surround};
+use crate::http::{Contract, KnownRoutes, Stopping, head_as_get, refuse, surround};
 use crate::{
     audit, clients, consultants, links, mail, policies, revocations, sandbox, sessions, signing_keys, status_lists,
     tenants, webhooks,

@@ -1,7 +1,5 @@
 //! Readiness: what must work so that callers can be served, one function for each check.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web};
@@ -13,24 +11,11 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db;
 use crate::error::{Code, Error};
+use crate::http::Stopping;
 use crate::store::within;
 
 /// Time-out of `/readyz`: load balancers wait no longer.
 const READY_TIMEOUT: Duration = Duration::from_millis(1_500);
-
-/// Whether this copy is about to stop: it still serves, and is not ready any more.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Stopping(Arc<AtomicBool>);
-
-impl Stopping {
-    pub(crate) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Check that the service is ready
 ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::Failure;
-use super::output::{Column, Output};
+use super::output::{Column, Output, many};
 use crate::context::Context;
 use crate::http::Caller;
 use crate::secrets::MasterKey;
@@ -80,7 +80,9 @@ pub(super) async fn run(cx: &Context, command: KeyCommand, output: &Output) -> R
         KeyCommand::Revoke { kid, reason, fresh_links } => {
             let request = RevokeKey { reason, fresh_links };
             let revoked = signing_keys::revoke_key(cx, &caller, kid, request, now).await?;
-            output.done(&signing_keys::finish(cx, revoked).await?, "revoked")
+            let done = signing_keys::finish(cx, revoked).await?;
+            let (links, sessions) = (many(done.revoked_links, "link"), many(done.ended_sessions, "session"));
+            output.done(&done, &format!("revoked ({links}, {sessions}, {})", many(done.renewed_links, "fresh link")))
         }
         // It has no context with keys.
         KeyCommand::Rewrap { .. } => Ok(()),

@@ -39,7 +39,6 @@ impl Output {
         order: Option<&RevocationResponse>,
     ) -> Result<(), Failure> {
         let counts = order.filter(|_| !self.json).map(|order| {
-            let many = |number: i64, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
             let requests = Some(order.requests).filter(|requests| *requests > 0);
             let requests = requests.map_or_else(String::new, |requests| format!(", {}", many(requests, "request")));
             format!("{what} ({}, {}{requests})", many(order.links, "link"), many(order.sessions, "session"))
@@ -118,6 +117,11 @@ impl Output {
         // It ends when the thread lets its side go, or in vain.
         let _in_vain_or_not: Option<Result<(), _>> = writing.ok().map(|_thread| told.recv_timeout(LAST_WORD));
     }
+}
+
+/// A number of things, in words.
+pub(super) fn many(number: i64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Time that standard error has to take why a command failed.

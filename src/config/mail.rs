@@ -275,6 +275,7 @@ impl Reader<'_> {
     fn mailpit_url(&mut self) -> Url {
         const KEY: &str = "mail.mailpit_url";
         let url: Url = self.parsed(KEY, "http://127.0.0.1:8025");
+        self.check_characters(KEY);
         let plain = url.scheme() == "http" && !is_loopback_url(url.as_str());
         let known = matches!(url.scheme(), "http" | "https") && url.has_host();
         if !known || !url.username().is_empty() || url.query().is_some() || url.fragment().is_some() {
@@ -290,6 +291,7 @@ impl Reader<'_> {
     /// Base URL of a provider. Credentials are sent there, so plain HTTP is allowed only on loopback.
     fn provider_url(&mut self, key: &str, default: &str) -> Url {
         let url: Url = self.parsed(key, default);
+        self.check_characters(key);
         let private = url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(url.as_str()));
         if !private || !url.username().is_empty() || url.query().is_some() || url.fragment().is_some() {
             self.problem(key, "must be an https address (http on loopback) without user, query and fragment");

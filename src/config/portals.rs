@@ -76,6 +76,7 @@ impl Reader<'_> {
         if address.is_empty() {
             return;
         }
+        self.check_characters(key);
         let example = address.replace("{tenant_id}", "acme");
         let private = is_loopback_url(&example);
         match Url::parse(&example) {

@@ -255,6 +255,13 @@ impl Reader<'_> {
         text
     }
 
+    /// Checks that an address is read as it is seen.
+    pub(super) fn check_characters(&mut self, key: &str) {
+        if self.value(key).is_some_and(|text| !crate::domain::is_seen_url(&text)) {
+            self.problem(key, "must not hold blanks, backslashes, or characters that are not seen");
+        }
+    }
+
     /// Parses the value; the default must parse.
     pub(super) fn parsed<T>(&mut self, key: &str, default: &str) -> T
     where
@@ -323,6 +330,7 @@ impl Reader<'_> {
             let missing = if url.is_none() { URL } else { SECRET };
             self.problem(missing, "the URL and its secret must be set together");
         }
+        self.check_characters(URL);
         let url = url.and_then(|text| match Url::parse(&text) {
             Ok(url) if url.scheme() == "https" || is_loopback_url(&text) => {
                 // A path may be all that keeps others from posting there.
@@ -381,6 +389,7 @@ impl Reader<'_> {
         // Follows `listen`, so that a first run on another port needs one setting only.
         let default = format!("http://{listen}");
         let text = self.or("public_url", &default);
+        self.check_characters("public_url");
         match Url::parse(&text) {
             Ok(url)
                 if (url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(&text)))

@@ -56,6 +56,13 @@ fn addresses_that_would_mislead_are_refused() {
         (portal("cloud", "", callback), "portals.cloud.audience:"),
         (portal("cloud", "a", callback) + &portal("ess", "a", callback), "portals.ess.audience:"),
         (portal("cloud", "a", "http://p.example/c"), "portals.cloud.callback_url:"),
+        (portal("cloud", "a", "https://p.example/\u{200b}c"), "portals.cloud.callback_url: must not hold"),
+        ("public_url = 'https://links.example\u{200b}'".to_owned(), "public_url: must not hold"),
+        ("audit.webhook_url = 'https://siem.example\\hook'".to_owned(), "audit.webhook_url: must not hold"),
+        (
+            "mail.provider = 'mailpit'\nmail.mailpit_url = 'http://127.0.0.1:8025/\u{2060}'".to_owned(),
+            "mail.mailpit_url: must not hold",
+        ),
         (portal("cloud", "a", "https://p.example/{tenant}/c"), "portals.cloud.callback_url:"),
         ("log.level = 'magic_link=loud'".to_owned(), "log.level:"),
     ] {

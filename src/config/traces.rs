@@ -61,6 +61,7 @@ impl Reader<'_> {
     fn traces_endpoint(&mut self) -> Option<Url> {
         const KEY: &str = "traces.endpoint";
         let text = self.optional(KEY)?;
+        self.check_characters(KEY);
         if !cfg!(feature = "otlp") {
             self.problem(KEY, "this build sends no spans: it needs the feature `otlp`, which image and package have");
         }

@@ -268,6 +268,7 @@ diesel::table! {
         disable_cause -> Nullable<Text>,
         deleted_at -> Nullable<Timestamp>,
         heard_since -> Text,
+        held_until -> Nullable<Timestamp>,
     }
 }
 

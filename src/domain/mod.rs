@@ -52,8 +52,8 @@ pub use syntax::{
     SearchText, StepUpCodeText, TenantId, TicketText,
 };
 pub(crate) use syntax::{
-    MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,
-    plain_address,
+    MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_seen_url, is_source, is_tenant_id,
+    is_time_zone, plain_address,
 };
 pub(crate) use validator::{Validator, is_unsafe_char, one_line, trimmed, trimmed_if_present, without_outer_blanks};
 pub use webhook::{WebhookEvent, WebhookFormat};

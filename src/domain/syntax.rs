@@ -252,6 +252,11 @@ pub(crate) fn is_visible(character: char) -> bool {
         && u32::from(character) & 0xFFFE != 0xFFFE
 }
 
+/// Whether a URL is read as it is seen: a parser would drop or encode what is not, and take a `\` for a `/`.
+pub(crate) fn is_seen_url(text: &str) -> bool {
+    text.chars().all(|character| is_visible(character) && character != '\\')
+}
+
 /// Whether a text has the syntax of a source name.
 pub(crate) fn is_source(text: &str) -> bool {
     (1..=64).contains(&text.len())
@@ -278,6 +283,14 @@ mod tests {
         }
         for hidden in ['\u{1BCA0}', '\u{FFF0}', '\u{FDD0}', '\u{FFFF}', '\u{10FFFE}'] {
             assert!(!is_visible(hidden), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_read_as_it_is_seen() {
+        assert!(is_seen_url("https://bücher.example/hook?x=%E2%80%8B"));
+        for hidden in ["\u{200b}", "\u{ad}", "\u{2060}", "\u{200d}", "\u{feff}", "\u{a0}", "\n", "\\"] {
+            assert!(!is_seen_url(&format!("https://portal.example/hook{hidden}")), "{hidden:?}");
         }
     }
 

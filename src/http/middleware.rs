@@ -21,6 +21,7 @@ use super::head::{take_head, without_body};
 use super::parameters::{check_query, named_in_path};
 use super::plain_path::{PAGE_OF_A_LINK, take_plain_path};
 use super::sliced::sliced;
+use super::stopping::{Stopping, close_with};
 use super::until_close::close_instead_of_chunks;
 use super::{Limits, Sampler, problem};
 use crate::access::{LastUse, LiveClient};
@@ -37,6 +38,7 @@ struct Finished {
     public_url: String,
     path: String,
     trace_id: TraceId,
+    is_last: bool,
 }
 
 impl std::fmt::Display for Finished {
@@ -51,7 +53,11 @@ impl ResponseError for Finished {
     }
 
     fn error_response(&self) -> HttpResponse {
-        problem::respond(&self.error, &self.public_url, &self.path, self.trace_id)
+        let mut answer = problem::respond(&self.error, &self.public_url, &self.path, self.trace_id);
+        if self.is_last {
+            close_with(&mut answer);
+        }
+        answer
     }
 }
 
@@ -70,6 +76,7 @@ pub(crate) async fn surround(
     let is_head = take_head(&mut request);
     let path = uri.path();
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
+    let stopping = request.app_data::<web::Data<Stopping>>().cloned();
 
     let handling = async {
         let flaw =
@@ -132,10 +139,14 @@ pub(crate) async fn surround(
             );
         });
     }
-    let outcome = if is_head { outcome.map(without_body) } else { outcome };
+    let is_last = stopping.is_some_and(|stopping| stopping.is_set());
+    let mut outcome = if is_head { outcome.map(without_body) } else { outcome };
+    if let (true, Ok(response)) = (is_last, &mut outcome) {
+        close_with(response.response_mut());
+    }
     outcome.map_err(|error| {
         let public_url = cx.map(|cx| cx.config.public_url.clone()).unwrap_or_default();
-        Finished { error, public_url, path: path.to_owned(), trace_id }.into()
+        Finished { error, public_url, path: path.to_owned(), trace_id, is_last }.into()
     })
 }
 

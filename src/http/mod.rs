@@ -17,6 +17,7 @@ mod rate_limit;
 mod reply;
 mod sampler;
 mod sliced;
+mod stopping;
 mod turn;
 mod until_close;
 
@@ -39,4 +40,5 @@ pub(crate) use rate_limit::{Limits, limit_public, network};
 pub(crate) use reply::{Accepted, Created, Json, cached, json as json_answer};
 pub(crate) use sampler::Sampler;
 pub(crate) use sliced::SLICE;
+pub(crate) use stopping::Stopping;
 pub(crate) use until_close::UntilClose;

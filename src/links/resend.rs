@@ -64,19 +64,19 @@ pub(super) fn next_generation(
     Ok(link)
 }
 
-/// Raises the generation of a link whose token, or session, was of a key that is revoked, and queues its mail; `false`
-/// if the link has ended, or a newer mail is under way.
+/// Raises the generation of a link whose newest token was of a key that is revoked, or whose session was, and queues its
+/// mail; `false` if the link has ended, or a newer mail is under way.
 ///
 /// No cool-down and no limit applies: an operator ordered it, once.
 pub(crate) fn renew(
     tx: &mut Tx<'_>,
     id: &LinkId,
-    kid: &str,
+    (kid, had_session): (&str, bool),
     actor: &Actor,
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let Some(link) = records::links::renew(tx, id, kid, now)? else { return Ok(false) };
+    let Some(link) = records::links::renew(tx, id, (kid, had_session), now)? else { return Ok(false) };
     let event = Event::new(EventType::LinkResent, actor.clone(), now).client(client_id).link(&link);
     let data = serde_json::json!({ "generation": link.generation, "revoked_kid": kid });
     mail_again(tx, &link, event.with(&data), now)?;

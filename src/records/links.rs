@@ -4,18 +4,19 @@ use std::collections::HashMap;
 
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use time::Duration;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
 use crate::clock::{Stretch, Timestamp, lies_in};
 use crate::db::schema::{
-    consultants, link_devices as devices, link_keys, magic_links as links, revocations as orders, sessions,
-    status_lists,
+    consultants, link_devices as devices, link_keys, magic_links as links, mail_jobs as jobs, revocations as orders,
+    sessions, status_lists,
 };
 use crate::db::{Conn, fixed, prepared};
 use crate::domain::{
-    Access, Actor, ActorType, ConsultantRef, LinkState, NamedConsultant, Reach, Reentry, Restrictions,
+    Access, Actor, ActorType, ConsultantRef, LinkState, NamedConsultant, Reach, Reentry, Restrictions, Template,
 };
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId};
@@ -198,6 +199,41 @@ pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) 
         .load(conn)
 }
 
+diesel::alias!(link_keys as later_keys: LaterKeys);
+
+/// Condition that the link's newest token was signed by a key, whether or not it opens anything, and no newer mail is under
+/// way: whoever has it can only ask for another one. A macro, because its type has no name.
+macro_rules! newest_token_of {
+    ($kid:expr) => {
+        link_keys::table
+            .filter(link_keys::kid.eq($kid))
+            .filter(link_keys::magic_link_id.eq(links::id))
+            .filter(not(exists(
+                later_keys
+                    .filter(later_keys.field(link_keys::magic_link_id).eq(links::id))
+                    .filter(later_keys.field(link_keys::generation).gt(link_keys::generation)),
+            )))
+            .filter(not(exists(
+                jobs::table
+                    .filter(jobs::magic_link_id.eq(links::id.nullable()))
+                    .filter(jobs::template.eq(Template::MagicLink))
+                    .filter(jobs::generation.gt(link_keys::generation.nullable())),
+            )))
+    };
+}
+
+/// Open links whose newest token a key has signed: without it nobody gets to them, nor to a fresh one.
+pub(crate) fn reached_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<LinkId>> {
+    links::table
+        .filter(exists(newest_token_of!(kid)))
+        .filter(links::revoked_at.is_null())
+        .filter(NotBulkRevoked)
+        .filter(links::expires_at.gt(now))
+        .limit(limit)
+        .select(links::id)
+        .load(conn)
+}
+
 /// Begins the next generation of a link, which can be spent again. A macro, because its type has no name.
 macro_rules! next_generation {
     ($now:expr) => {
@@ -233,14 +269,20 @@ pub(crate) fn raise_generation(
         .optional()
 }
 
-/// Raises the generation where the current one is spent, or was signed by a key, and makes the link spendable again;
-/// `None` otherwise, or if the link has ended.
-pub(crate) fn renew(conn: &mut Conn, id: &LinkId, kid: &str, now: Timestamp) -> QueryResult<Option<Link>> {
+/// Raises the generation where the newest token was signed by a key, or is spent and `had_session` that ended with the key,
+/// and makes the link spendable again; `None` otherwise, or if the link has ended.
+pub(crate) fn renew(
+    conn: &mut Conn,
+    id: &LinkId,
+    (kid, had_session): (&str, bool),
+    now: Timestamp,
+) -> QueryResult<Option<Link>> {
+    let is_over = links::spent_at.is_not_null().and(had_session.into_sql::<Bool>());
     diesel::update(links::table.find(id))
         .filter(links::revoked_at.is_null())
         .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(now))
-        .filter(links::spent_at.is_not_null().or(exists(token_of(kid))))
+        .filter(is_over.or(exists(newest_token_of!(kid))))
         .set(next_generation!(now))
         .returning(links::all_columns)
         .get_result(conn)

@@ -11,7 +11,7 @@ use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::notify;
-use crate::api::Stopping;
+use crate::http::Stopping;
 
 /// The signals, from the moment on that this exists: none is missed, and none ends the process by itself.
 pub(super) struct Signals {
@@ -38,7 +38,7 @@ impl Signals {
     }
 
     /// Waits for SIGTERM, then for `delay` while `/readyz` says 503, so that balancers send no more requests to a
-    /// listener that closes. Then requests in progress finish. SIGINT or SIGQUIT ends them at once.
+    /// listener that closes, and each answer that its connection ends. Then requests in progress finish. SIGINT or SIGQUIT ends them at once.
     ///
     /// It ends with a second signal, after which nothing is waited for.
     pub(super) async fn stop(mut self, server: ServerHandle, stopping: Stopping, delay: Duration) {

@@ -44,11 +44,16 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
     loop {
         let (kid, now) = (revocation.kid.clone(), cx.clock.now());
         // A link that has ended since is revoked as of then, but not mailed.
-        let at = if revocation.renews { now } else { revocation.created_at };
+        let renews = revocation.renews;
+        let at = if renews { now } else { revocation.created_at };
         let (links, sessions) = cx
             .store
             .read(move |conn| {
-                let links = records::links::signed_by(conn, &kid, LOOK_AHEAD, at)?;
+                let links = if renews {
+                    records::links::reached_by(conn, &kid, LOOK_AHEAD, at)?
+                } else {
+                    records::links::signed_by(conn, &kid, LOOK_AHEAD, at)?
+                };
                 Ok((links, records::sessions::signed_by(conn, &kid, LOOK_AHEAD, now)?))
             })
             .await?;
@@ -66,7 +71,7 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             let counts = cx.store.write_large(move |tx| {
                 let actor = order.actor();
                 if order.renews {
-                    let renewed = renew(tx, &order, &range, now)?;
+                    let renewed = renew(tx, &order, (&range, false), now)?;
                     return counted(tx, &order, (0, 0), renewed);
                 }
                 let revoking =
@@ -84,7 +89,7 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
                 let actor = order.actor();
                 let ending = Ending { at: order.created_at, ..Ending::new(&actor, order.client_id.as_ref(), now) };
                 let ended = sessions::end_all(tx, &range, &ending)?;
-                let renewed = if order.renews { renew(tx, &order, &ended, now)? } else { 0 };
+                let renewed = if order.renews { renew(tx, &order, (&ended, true), now)? } else { 0 };
                 counted(tx, &order, (0, ended.len()), renewed)
             });
             progressed |= counts.await?;
@@ -97,12 +102,18 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
     }
 }
 
-/// Mails a fresh link for each of these that is still open; returns how many.
-fn renew(tx: &mut Tx<'_>, order: &KeyRevocation, ids: &[LinkId], now: Timestamp) -> Result<usize, Error> {
+/// Mails a fresh link for each of these that is still open, and whose session has just ended or that needs one; returns how
+/// many.
+fn renew(
+    tx: &mut Tx<'_>,
+    order: &KeyRevocation,
+    (ids, had_session): (&[LinkId], bool),
+    now: Timestamp,
+) -> Result<usize, Error> {
     let mut renewed = 0;
     for id in ids {
         let actor = order.actor();
-        renewed += usize::from(links::renew(tx, id, &order.kid, &actor, order.client_id.as_ref(), now)?);
+        renewed += usize::from(links::renew(tx, id, (&order.kid, had_session), &actor, order.client_id.as_ref(), now)?);
     }
     Ok(renewed)
 }

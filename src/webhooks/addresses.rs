@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::domain::is_seen_url;
+
 /// Special-purpose IPv4 networks (RFC 6890 and its registry).
 const SPECIAL_V4: [([u8; 4], u32); 15] = [
     ([0, 0, 0, 0], 8),
@@ -66,9 +68,13 @@ impl Addresses {
 
     /// Parses and checks an endpoint's URL without resolving its name.
     pub(super) fn read(&self, text: &str) -> Result<Url, Refusal> {
-        // A parser would drop or encode them, and another address would be shown than was given.
-        if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
-            return Err(("malformed", "must not hold blanks or control characters"));
+        // Another address would be shown than was given.
+        if !is_seen_url(text) {
+            return Err(("malformed", "must not hold blanks, backslashes, or characters that are not seen"));
+        }
+        // A parser would add them, and drop more of them.
+        if text.split_once("://").is_none_or(|(_, host)| host.starts_with('/')) {
+            return Err(("malformed", "must be an https address"));
         }
         let url = Url::parse(text).map_err(|_malformed| ("malformed", "must be an https address"))?;
         let literal = match url.host() {
@@ -219,6 +225,15 @@ mod tests {
             ("https://portal.example/hook\n", "malformed"),
             ("https://portal\t.example/", "malformed"),
             ("https://portal.example/\u{a0}", "malformed"),
+            ("https://portal.example/hook\u{200b}", "malformed"),
+            ("https://por\u{ad}tal.example/hook", "malformed"),
+            ("https://portal.example/ho\u{2060}ok", "malformed"),
+            ("https://portal.example\u{feff}", "malformed"),
+            ("https://portal.example\\hook", "malformed"),
+            ("https:\\\\portal.example/hook", "malformed"),
+            ("https:portal.example/hook", "malformed"),
+            ("https:///portal.example/hook", "malformed"),
+            ("https://portal.example/ho\u{202e}ok", "malformed"),
             ("mailto:a@b.example", "malformed"),
             ("http://portal.example/", "not_https"),
             ("ftp://portal.example/", "not_https"),

@@ -63,6 +63,7 @@ pub(crate) async fn create(
         disable_cause: None,
         deleted_at: None,
         heard_since: String::new(),
+        held_until: None,
         id,
     };
     let facts = EndpointFacts { events: Some(&endpoint.events), format: Some(format), ..EndpointFacts::of(&endpoint) };
@@ -139,6 +140,8 @@ pub(crate) async fn change(
                 heard_since: events.as_ref().map(since).transpose()?,
                 events,
                 audience: request.audience.clone().map(text).filter(|text| *text != known.audience),
+                // Another receiver has not asked for time.
+                held_until: url.as_ref().filter(|url| **url != known.url).map(|_| None),
                 updated_at: now,
             };
             let state =
@@ -265,7 +268,7 @@ pub(crate) async fn test(
     now: Timestamp,
 ) -> Result<WebhookDelivery, Error> {
     let access = EndpointAccess::of(caller);
-    let delivery = cx
+    let (delivery, held_until) = cx
         .store
         .write(move |tx| {
             let endpoint = managed(tx, &id, &access)?;
@@ -281,10 +284,10 @@ pub(crate) async fn test(
             let delivery = Delivery::test(&endpoint.id, data, now);
             store::insert_deliveries(tx, std::slice::from_ref(&delivery))?;
             tx.wake(Worker::Webhooks);
-            Ok(delivery)
+            Ok((delivery, endpoint.held_until))
         })
         .await?;
-    Ok(WebhookDelivery::of(delivery))
+    Ok(WebhookDelivery::of(delivery, held_until))
 }
 
 /// Request to send given-up messages again.

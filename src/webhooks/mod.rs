@@ -9,7 +9,8 @@
 //! Another worker sends each message, signed, until it is accepted, refused
 //! permanently, or given up after about a day. Delivery is at least once; a repeat has the same
 //! `webhook-id`. Messages about one link are sent to an endpoint one after the
-//! other, in the order of the audit log.
+//! other, in the order of the audit log. A receiver that asks for time with 429
+//! or 503 gets it for all of them, but for what ends an access.
 //!
 //! An endpoint receives only what its client could read: events of the client's
 //! tenants and portal. Messages hold ids only; names and reasons are read through
@@ -92,6 +93,9 @@ text_enum! {
     }
 }
 
+/// Longest wait that a receiver's `Retry-After` may ask for.
+const LONGEST_ASKED: time::Duration = time::Duration::hours(24);
+
 /// A stored endpoint.
 #[derive(Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::webhook_endpoints)]
@@ -113,6 +117,8 @@ pub(crate) struct Endpoint {
     disable_cause: Option<DisableCause>,
     deleted_at: Option<Timestamp>,
     heard_since: String,
+    /// Until when its receiver asked for nothing but what overtakes.
+    held_until: Option<Timestamp>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -332,7 +338,8 @@ pub struct WebhookDelivery {
     /// When the last attempt was made (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     last_attempt_at: Option<Timestamp>,
-    /// When the next attempt is due (RFC 3339, UTC); earlier messages about the same link are sent first.
+    /// When the next attempt is due (RFC 3339, UTC), which the receiver's `Retry-After` puts off; earlier messages about
+    /// the same link are sent first.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Timestamp>,
     /// When the event was recorded, or the test requested (RFC 3339, UTC).
@@ -343,9 +350,11 @@ pub struct WebhookDelivery {
 }
 
 impl WebhookDelivery {
-    fn of(delivery: store::Delivery) -> Self {
+    fn of(delivery: store::Delivery, held_until: Option<Timestamp>) -> Self {
+        let held_until = held_until.filter(|_| !store::overtakes(&delivery.event_type));
+        let next = held_until.map_or(delivery.next_attempt_at, |until| until.max(delivery.next_attempt_at));
         Self {
-            next_attempt_at: delivery.finished_at.is_none().then_some(delivery.next_attempt_at),
+            next_attempt_at: delivery.finished_at.is_none().then_some(next),
             id: delivery.id,
             event_id: delivery.event_id,
             kind: delivery.event_type,

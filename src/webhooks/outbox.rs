@@ -6,7 +6,7 @@ use time::Duration;
 
 use super::sender::{Answer, Sender, SignedMessage};
 use super::store::{self, Attempt, Delivery};
-use super::{DisableCause, Endpoint, EndpointOwner, ReadyEndpoint, message};
+use super::{DisableCause, Endpoint, EndpointOwner, LONGEST_ASKED, ReadyEndpoint, message};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType};
@@ -32,9 +32,6 @@ const HELD_BACK: Duration = Duration::seconds(15);
 
 /// How long a deleted endpoint's row is kept: longer than any transaction that saw it alive.
 const DELETED_FOR: Duration = Duration::days(1);
-
-/// Longest wait that a receiver's `Retry-After` may ask for.
-const LONGEST_ASKED: Duration = Duration::hours(24);
 
 /// Retry intervals by the number of previous attempts; then the message is given up (Standard Webhooks 1.0).
 const RETRIES: [Duration; 7] = [
@@ -137,6 +134,10 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
             {
                 tx.record(disabled(&endpoint, Actor::system("webhooks"), DisableCause::Gone, now));
             }
+            // It is said of the receiver, and not of this message: the others are not refused one by one.
+            if let Answer::Busy(_, asked) = &answer {
+                store::hold_back(tx, &endpoint, now.plus(bounded(*asked)))?;
+            }
             store::settle(tx, &delivery, &next(&delivery, &answer, now), now)?;
             Ok(())
         })
@@ -155,7 +156,7 @@ fn describe(span: &mut Span, delivery: &Delivery, answer: &Answer) {
     match answer {
         Answer::Taken => {}
         Answer::NotTaken(_) => span.fail("not_taken"),
-        Answer::Later(..) => span.fail("asked_to_wait"),
+        Answer::Later(..) | Answer::Busy(..) => span.fail("asked_to_wait"),
         Answer::Refused(_) => span.fail("refused"),
         Answer::Gone => span.fail("gone"),
     }
@@ -198,11 +199,12 @@ fn next(delivery: &Delivery, answer: &Answer, now: Timestamp) -> Attempt {
         Answer::Refused(error) => Attempt::Failed { error: error.clone() },
         Answer::Gone => Attempt::Failed { error: "410: the receiver wants no more".to_owned() },
         Answer::NotTaken(error) => again(delivery, Duration::ZERO, error, now),
-        Answer::Later(error, asked) => {
-            let asked = Duration::try_from(*asked).unwrap_or(LONGEST_ASKED).min(LONGEST_ASKED);
-            again(delivery, asked, error, now)
-        }
+        Answer::Later(error, asked) | Answer::Busy(error, asked) => again(delivery, bounded(*asked), error, now),
     }
+}
+
+fn bounded(asked: std::time::Duration) -> Duration {
+    Duration::try_from(asked).unwrap_or(LONGEST_ASKED).min(LONGEST_ASKED)
 }
 
 /// The next attempt, not before the receiver has asked for it.

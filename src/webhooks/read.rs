@@ -62,14 +62,15 @@ pub(crate) async fn deliveries(
     let page = paging.open(cx.tokens.master_key(), ("webhook-deliveries", id.as_str()))?;
     let (access, asked) = (EndpointAccess::of(caller), page.clone());
     let reach = caller.reach.clone();
-    let scan = cx
+    let (held_until, scan) = cx
         .store
         .read(move |conn| {
-            managed(conn, &id, &access)?;
-            readable(conn, &id, &reach, &asked)
+            let endpoint = managed(conn, &id, &access)?;
+            Ok((endpoint.held_until, readable(conn, &id, &reach, &asked)?))
         })
         .await?;
-    Ok(page.answer(cx.tokens.master_key(), scan, |row| row.id.as_str(), WebhookDelivery::of))
+    let show = |row| WebhookDelivery::of(row, held_until);
+    Ok(page.answer(cx.tokens.master_key(), scan, |row| row.id.as_str(), show))
 }
 
 /// A page of messages to an endpoint, but for those about a tenant or a portal that the caller may not read any more.

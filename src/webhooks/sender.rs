@@ -41,8 +41,10 @@ pub(super) enum Answer {
     Taken,
     /// Temporary failure; to be retried.
     NotTaken(String),
-    /// Temporary failure of a receiver that says when to call again.
+    /// Temporary failure of a receiver that says when to send this again.
     Later(String, Duration),
+    /// The receiver takes nothing for so long: 429 or 503.
+    Busy(String, Duration),
     /// Permanent refusal.
     Refused(String),
     /// The receiver responded with 410 (Gone).
@@ -108,8 +110,10 @@ impl Sender {
         }
         match request.send().await {
             Ok(response) => {
-                let asked = retry_after(&response, now);
+                let (asked, status) = (retry_after(&response, now), response.status());
+                let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
                 match (judge(response, signed.format).await, asked) {
+                    (Answer::NotTaken(error), Some(asked)) if is_busy => Answer::Busy(error, asked),
                     (Answer::NotTaken(error), Some(asked)) => Answer::Later(error, asked),
                     (answer, _) => answer,
                 }

@@ -1,5 +1,8 @@
 //! At a company that wants a second pair of eyes: the first HR admin asks, the second one decides, on the example portal.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::world::World;
 
 /// From now on a second person approves each access to Globex.
@@ -59,5 +62,32 @@ fn a_second_person_approves_and_denies_what_the_first_one_asks_for() {
         assert_ne!(denied, link);
         browser.click(&format!("[data-link='{denied}'] .deny")).await;
         browser.until(&is(&denied, "denied")).await;
+    });
+}
+
+#[test]
+fn a_double_click_lets_an_access_last_longer_once() {
+    World::run(async |world, browser| {
+        let (link, _) = world.link().await;
+        let end =
+            async || OffsetDateTime::parse(world.read(&link).await["expires_at"].as_str().unwrap(), &Rfc3339).unwrap();
+        let before = end().await;
+        browser.open(&format!("{}/acme/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+        // Twice as a double click sends it, and twice one after the other.
+        let send = format!(
+            "const form = document.querySelector('[data-link={link}] .extend').form;
+             const send = () => fetch(form.action, {{ method: 'POST', body: new URLSearchParams(new FormData(form)) }});
+             Promise.all([send(), send()]).then(send).then(send).then((answer) => {{ document.title = 'sent ' + answer.status }})"
+        );
+        browser.script(&send).await;
+        browser.until("document.title === 'sent 200'").await;
+        assert_eq!(end().await - before, time::Duration::hours(4));
+        // The next page is another wish.
+        browser.open(&format!("{}/acme/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+        browser.script(&format!("document.querySelector('[data-link={link}] .extend').click()")).await;
+        browser.until("document.querySelector('[role=status]')?.innerText.startsWith('The access lasts longer')").await;
+        assert_eq!(end().await - before, time::Duration::hours(8));
     });
 }

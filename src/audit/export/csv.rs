@@ -1,4 +1,4 @@
-//! A view of the log for spreadsheets (RFC 4180).
+//! A view of the log for spreadsheets (RFC 4180): no cell is a formula, or longer than they take.
 
 use serde_json::Value;
 
@@ -63,7 +63,29 @@ pub(super) fn line(event: &AuditEvent) -> Result<String, Error> {
         };
         fields.pointer(pointer).map_or_else(String::new, text)
     };
-    record(COLUMNS.iter().map(|column| harmless(&cell(column))))
+    record(COLUMNS.iter().map(|column| fitting(harmless(&cell(column)))))
+}
+
+/// Characters, as UTF-16 counts them, that a spreadsheet takes into a cell: the rest would begin the next row.
+const MAX_CELL: usize = 32_767;
+
+/// What stands at the end of a cell that was longer.
+const CUT: &str = " … (cut: NDJSON has the whole)";
+
+/// Cuts a cell to what a spreadsheet takes.
+fn fitting(cell: String) -> String {
+    // No text has fewer bytes.
+    if cell.len() <= MAX_CELL || cell.encode_utf16().count() <= MAX_CELL {
+        return cell;
+    }
+    let mut room = MAX_CELL.saturating_sub(CUT.encode_utf16().count());
+    let fits = |letter: &char| {
+        room.checked_sub(letter.len_utf16()).is_some_and(|left| {
+            room = left;
+            true
+        })
+    };
+    cell.chars().take_while(fits).chain(CUT.chars()).collect()
 }
 
 fn text(value: &Value) -> String {
@@ -114,6 +136,18 @@ mod tests {
         }
         for cell in ["SUP-1", "a; b", "x=1", "two; three-four", ""] {
             assert_eq!(harmless(cell), cell);
+        }
+    }
+
+    #[test]
+    fn no_cell_is_longer_than_a_spreadsheet_takes() {
+        let length = |cell: &str| cell.encode_utf16().count();
+        for letter in ["x", "न", "😀"] {
+            let most = letter.repeat(MAX_CELL / length(letter));
+            assert_eq!(fitting(most.clone()), most);
+            let cut = fitting(format!("{most}{letter}"));
+            assert!((MAX_CELL - 1..=MAX_CELL).contains(&length(&cut)), "{letter}: {}", length(&cut));
+            assert!(cut.starts_with(letter) && cut.ends_with(CUT));
         }
     }
 

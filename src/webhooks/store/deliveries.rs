@@ -4,15 +4,16 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, lies_in};
 use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpoints as endpoints};
 use crate::db::{Conn, insert_all};
 use crate::domain::{PageRequest, WebhookEvent};
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
 use crate::records::restores::no_restore_runs;
 use crate::telemetry::TraceContext;
-use crate::webhooks::{MessageState, message};
+use crate::webhooks::{LONGEST_ASKED, MessageState, message};
 
+use super::endpoints::is_free;
 use super::queue::{QueuedEvent, forget_queued, waiting};
 
 diesel::alias!(deliveries as earlier: Earlier);
@@ -113,8 +114,22 @@ macro_rules! unsettled_before {
 const OVERTAKING: [WebhookEvent; 3] =
     [WebhookEvent::LinkRevoked, WebhookEvent::LinkReplaced, WebhookEvent::SessionEnded];
 
-fn overtaking() -> [&'static str; 3] {
+pub(super) fn overtaking() -> [&'static str; 3] {
     OVERTAKING.map(WebhookEvent::as_str)
+}
+
+/// Whether messages of a type overtake.
+pub(in crate::webhooks) fn overtakes(event_type: &str) -> bool {
+    overtaking().contains(&event_type)
+}
+
+/// Whether a message may be posted though its receiver may have asked for time.
+macro_rules! may_be_posted {
+    ($now:expr) => {
+        deliveries::event_type
+            .eq_any(overtaking())
+            .or(exists(endpoints::table.filter(endpoints::id.eq(deliveries::endpoint_id)).filter(is_free!($now))))
+    };
 }
 
 /// Whether a message waits for an earlier one.
@@ -143,6 +158,7 @@ pub(in crate::webhooks) fn due(
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
         .filter(not(waits!()))
+        .filter(may_be_posted!(now))
         .order(deliveries::id.asc())
         .limit(limit)
         .select(deliveries::id)
@@ -193,6 +209,7 @@ pub(in crate::webhooks) fn claim(
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
         .filter(no_restore_runs())
+        .filter(may_be_posted!(now))
         .set((
             deliveries::lease_until.eq(Some(lease_until)),
             deliveries::attempts.eq(deliveries::attempts + 1),
@@ -277,12 +294,17 @@ pub(in crate::webhooks) fn put_off(
         .load(conn)
 }
 
-/// Makes unsettled messages due, unless they were leased since by a clock that is right.
+/// Makes unsettled messages due, unless they were leased since by a clock that is right, and lets go of their endpoints.
 pub(in crate::webhooks) fn make_due(
     conn: &mut Conn,
     ids: &[MessageId],
     (now, lease): (Timestamp, Timestamp),
 ) -> QueryResult<usize> {
+    let theirs = deliveries::table.filter(deliveries::id.eq_any(ids)).select(deliveries::endpoint_id);
+    diesel::update(endpoints::table.filter(endpoints::id.eq_any(theirs)))
+        .filter(endpoints::held_until.is_not_null())
+        .set(endpoints::held_until.eq(None::<Timestamp>))
+        .execute(conn)?;
     let is_free = deliveries::lease_until.le(now).or(deliveries::lease_until.gt(lease));
     diesel::update(deliveries::table)
         .filter(deliveries::id.eq_any(ids))

@@ -6,7 +6,8 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
-use crate::clock::Timestamp;
+use super::deliveries::overtaking;
+use crate::clock::{Timestamp, lies_in};
 use crate::db::schema::{
     clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
 };
@@ -14,7 +15,7 @@ use crate::db::{Conn, insert_all};
 use crate::domain::{PageRequest, Rotation, Scan, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
 use crate::records;
-use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
+use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner, LONGEST_ASKED};
 
 /// Active endpoints of active clients, joined with the clients.
 macro_rules! open {
@@ -26,6 +27,17 @@ macro_rules! open {
             .filter(clients::disabled_at.is_null())
     };
 }
+
+/// Condition that an endpoint's receiver has not asked for time, or that it is over. One that a clock has noted which was
+/// ahead counts no longer than any.
+macro_rules! is_free {
+    ($now:expr) => {
+        endpoints::held_until
+            .is_null()
+            .or(diesel::dsl::not(lies_in!(endpoints::held_until, $now.next(LONGEST_ASKED))).assume_not_null())
+    };
+}
+pub(super) use is_free;
 
 /// An endpoint that may receive messages.
 #[derive(Debug, Clone, Queryable)]
@@ -105,7 +117,8 @@ pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult
         .filter(deliveries::endpoint_id.eq(endpoints::id))
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
-        .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()));
+        .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
+        .filter(deliveries::event_type.eq_any(overtaking()).or(is_free!(now)));
     open!()
         .filter(exists(due))
         .order(endpoints::id)
@@ -226,6 +239,7 @@ pub(in crate::webhooks) struct Changes {
     pub events: Option<String>,
     pub audience: Option<Option<String>>,
     pub heard_since: Option<String>,
+    pub held_until: Option<Option<Timestamp>>,
     pub updated_at: Timestamp,
 }
 
@@ -279,10 +293,23 @@ pub(in crate::webhooks) fn enable(
             endpoints::disabled_at.eq(None::<Timestamp>),
             endpoints::disable_cause.eq(None::<DisableCause>),
             endpoints::heard_since.eq(heard_since),
+            endpoints::held_until.eq(None::<Timestamp>),
         ))
         .returning(endpoints::all_columns)
         .get_result(conn)
         .optional()
+}
+
+/// Notes until when an endpoint's receiver wants nothing but what overtakes, unless the endpoint has got another URL.
+pub(in crate::webhooks) fn hold_back(
+    conn: &mut Conn,
+    Endpoint { id, url, .. }: &Endpoint,
+    until: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::url.eq(url))
+        .set(endpoints::held_until.eq(Some(until)))
+        .execute(conn)
 }
 
 /// Replaces the secret. `None` if the endpoint is deleted, or a secret of before is promised to sign still.

@@ -128,6 +128,28 @@ async fn suspensions_say_how_much_they_ended_and_sessions_whose_they_are(world: 
     assert_eq!(world.admin.get(&format!("/v1/magic-links/{other}")).await.ok()["state"], "revoked");
 }
 
+#[apply(on_both_databases)]
+async fn the_revocation_of_a_key_says_how_much_it_ended(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    world.open_session(&portal).await;
+    let consultant = world.consultant().await;
+    for flag in [None, Some("--fresh-links")] {
+        let link = portal.issue(&consultant).await;
+        mailed(&portal, &link).await;
+        let keys = json(world, &["key", "list"]);
+        let kid = keys["items"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap()["kid"].clone();
+        let kid = kid.as_str().unwrap();
+        let order = ["key", "revoke", kid, "--reason", "A backup was lost"];
+        let output = run(world, &[&order[..], flag.as_slice()].concat());
+        let said = String::from_utf8(output.stdout).unwrap();
+        let counts = match flag {
+            None => "1 link, 1 session, 0 fresh links",
+            Some(_) => "0 links, 0 sessions, 1 fresh link",
+        };
+        assert_eq!(said, format!("revoked ({counts}): {kid}\n"));
+    }
+}
+
 #[test]
 fn exit_codes_tell_refused_from_wrong_usage() {
     World::run(Database::Sqlite, &Settings::default(), async |world| {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::support::{Settings, World, apply, command, eventually, on_both_databases};
+use crate::support::{Api, Settings, World, apply, command, eventually, on_both_databases};
 
 fn kid_of(token: &str) -> String {
     let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
@@ -70,6 +70,51 @@ async fn one_order_mails_a_fresh_link_to_all_who_need_one(world: &World) {
     assert!(resent.iter().all(|event| event["data"]["revoked_kid"] == old.as_str()), "{resent:?}");
     let again = world.admin.post(&format!("/v1/keys/{old}/revoke"), &order).await.ok();
     assert_eq!((&again["renewed_links"], &again["done_at"]), (&json!(2), &done["done_at"]));
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_link_whose_visit_is_over_is_among_those_who_need_one(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let mut links = Vec::new();
+    for _ in 0..4 {
+        let mut request = Api::issue_request(&consultant);
+        request["duration"] = json!({ "value": 4, "unit": "weeks" });
+        links.push(portal.post("/v1/magic-links", &request).await.ok()["id"].as_str().unwrap().to_owned());
+    }
+    let [done, expired, resent, revoked] = &links[..] else { panic!("four links") };
+    let mut tokens = Vec::new();
+    for link in &links {
+        let token = world.token(link, 1).await;
+        let session = portal.redeem(&world.click(&token).await).await.ok();
+        if link == done {
+            let path = format!("/v1/sessions/{}/end", session["id"].as_str().unwrap());
+            portal.post(&path, &json!({ "consultant_done": true })).await.ok();
+        }
+        tokens.push(token);
+    }
+    let old = kid_of(&tokens[0]);
+    world.admin.post("/v1/keys/rotate", &json!({ "at_once": true })).await.ok();
+    world.clock.advance(Duration::hours(9));
+    // One has asked already, under the next key; of one the access was revoked.
+    world.stranger().post("/l/resend", &json!({ "token": tokens[2] })).await.ok();
+    let newer = world.token(resent, 2).await;
+    assert_ne!(kid_of(&newer), old);
+    portal.post(&format!("/v1/magic-links/{revoked}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+
+    let order = json!({ "reason": "A backup was lost", "fresh_links": true });
+    let ended = world.admin.post(&format!("/v1/keys/{old}/revoke"), &order).await.ok();
+    let counts = ["revoked_links", "renewed_links", "ended_sessions"].map(|name| ended[name].as_i64());
+    assert_eq!(counts, [Some(0), Some(2), Some(0)], "{ended}");
+    for link in [done, expired] {
+        let fresh = world.token(link, 2).await;
+        assert_ne!(kid_of(&fresh), old);
+        portal.redeem(&world.click(&fresh).await).await.ok();
+    }
+    portal.redeem(&world.click(&newer).await).await.ok();
+    let again = world.admin.post(&format!("/v1/keys/{old}/revoke"), &order).await.ok();
+    assert_eq!(again["renewed_links"], 2);
 }
 
 #[apply(on_both_databases)]

@@ -326,6 +326,28 @@ async fn views_carry_the_same_index_and_hash(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_cell_holds_no_more_than_a_spreadsheet_takes(world: &World) {
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME", "change_values": "plain" })).await.ok();
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let mut report = acts(world, "portal", 1, 1);
+    let change = json!({ "field": "note", "before": "x".repeat(4_000), "after": "नोट ".repeat(300) });
+    report["events"][0]["changes"] = json!(vec![change.clone(); 8]);
+    portal.post(&format!("/v1/sessions/{}/events", session["id"].as_str().unwrap()), &report).await.ok();
+
+    let export = async |format: &str| {
+        let query = format!("/v1/audit-events/export?tenant_id=acme&type=data.changed&format={format}");
+        world.admin.get(&query).await.text
+    };
+    let csv = export("csv").await;
+    let rows: Vec<csv::StringRecord> = csv::Reader::from_reader(csv.as_bytes()).records().map(Result::unwrap).collect();
+    let lengths = rows[0].iter().map(|cell| cell.encode_utf16().count());
+    assert_eq!(lengths.max(), Some(32_767));
+    assert!(rows[0].iter().any(|cell| cell.ends_with("(cut: NDJSON has the whole)")), "it says so");
+    assert!(export("ndjson").await.contains(&serde_json::to_string(&vec![change; 8]).unwrap()));
+}
+
+#[apply(on_both_databases)]
 #[settings(Settings { no_service: true, ..Settings::default() })]
 async fn checkpoints_leave_the_machine(world: &World) {
     let archive = MockServer::start().await;

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::support::{Api, Database, Process, Settings, Sql, World, command, eventually, folder};
+use crate::support::{Api, Database, Process, Raw, Settings, Sql, World, command, eventually, folder};
 
 #[test]
 fn a_second_signal_ends_a_copy_at_once() {
@@ -22,6 +22,44 @@ fn a_second_signal_ends_a_copy_at_once() {
         let status = process.stopped().await;
         assert!(asked.elapsed() < Duration::from_secs(5), "took {:?}", asked.elapsed());
         assert_eq!(status.code(), Some(1), "what was in progress is not known");
+    });
+}
+
+// Callers that post without a pause, each on the connection that it keeps.
+#[test]
+fn before_a_copy_stops_each_answer_says_that_its_connection_ends() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start_with(world, &[("MAGIC_LINK_SHUTDOWN_DELAY_SECONDS", "300")], Stdio::null());
+        let ask = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+        let closes = |answer: &str| answer.to_lowercase().contains("connection: close\r\n");
+        // A refusal of a handler, of the route table, and of what comes before it.
+        let kept = ["/v1/introspect", "/nowhere", "/v1//sessions"].repeat(7).into_iter().map(|path| {
+            let (mut raw, request) = (Raw::connect(&process.base), ask(path));
+            raw.send(request.as_bytes());
+            let first = raw.answer();
+            assert!(first.starts_with("HTTP/1.1 4") && !closes(&first), "{first}");
+            std::thread::spawn(move || {
+                loop {
+                    assert!(raw.send(request.as_bytes()), "the connection ended");
+                    let answer = raw.answer();
+                    assert!(answer.starts_with("HTTP/1.1 4"), "no answer: {answer:?}");
+                    if closes(&answer) {
+                        return raw.ends_within(Duration::from_secs(20));
+                    }
+                }
+            })
+        });
+        let kept: Vec<_> = kept.collect();
+        process.ask_to_stop();
+        for caller in kept {
+            assert!(caller.join().unwrap(), "it ends");
+        }
+        let mut raw = Raw::connect(&process.base);
+        raw.send(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+        let answer = raw.rest().0;
+        assert!(answer.starts_with("HTTP/1.1 200") && closes(&answer), "{answer}");
+        process.ask_to_stop();
+        process.stopped().await;
     });
 }
 

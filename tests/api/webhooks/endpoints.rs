@@ -109,6 +109,10 @@ async fn what_is_wrong_with_an_endpoint_is_told_by_field(world: &World) {
         ("https://[64:ff9b::a00:1]/hook", "not_public"),
         ("https://0x7f000001/hook", "not_public"),
         ("http://127.0.0.1:9000/hook", "not_https"),
+        ("https://portal.example/hook\u{200b}", "malformed"),
+        ("https://por\u{ad}tal.example/hook", "malformed"),
+        ("https://portal.example\\hook", "malformed"),
+        ("https:portal.example/hook", "malformed"),
         (&format!("https://portal.example/{}", "x".repeat(500)), "too_long"),
     ] {
         for reply in

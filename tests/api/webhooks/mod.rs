@@ -1,5 +1,6 @@
 //! Webhooks: who manages endpoints, who is told what, and how messages arrive.
 
+mod busy;
 mod caep;
 mod delivery;
 mod endpoints;
