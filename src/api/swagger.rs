@@ -1,7 +1,9 @@
 //! `/docs/`: Swagger UI over the API description.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::{Mutex, PoisonError};
 
 use actix_web::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, ContentEncoding, VARY};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,8 +23,7 @@ pub(super) fn config() -> Config<'static> {
     Config::new(["/openapi.json"]).validator_url("none").persist_authorization(true)
 }
 
-/// A file of Swagger UI. The files are part of the program, most of them compressed: no reader gets a copy, but for one
-/// who cannot decompress.
+/// A file of Swagger UI. The files are part of the program, most of them compressed: no reader gets a copy of its own.
 pub(super) async fn file(
     path: web::Path<String>,
     request: HttpRequest,
@@ -46,9 +47,22 @@ pub(super) async fn file(
     if takes_gzip(&request) {
         return Ok(response.insert_header(ContentEncoding::Gzip).body(body));
     }
+    Ok(response.body(decompressed(&path, &body).map_err(Error::internal)?))
+}
+
+/// A file for readers who cannot decompress: the first one has it decompressed, and all share it. There are as many as
+/// Swagger UI has files.
+fn decompressed(path: &str, file: &[u8]) -> io::Result<Bytes> {
+    static KNOWN: Mutex<BTreeMap<String, Bytes>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(plain) = known.get(path) {
+        return Ok(plain.clone());
+    }
     let mut plain = Vec::new();
-    GzDecoder::new(&*body).read_to_end(&mut plain).map_err(Error::internal)?;
-    Ok(response.body(plain))
+    GzDecoder::new(file).read_to_end(&mut plain)?;
+    let plain = Bytes::from(plain);
+    known.insert(path.to_owned(), plain.clone());
+    Ok(plain)
 }
 
 /// Whether the reader names gzip, or everything, and does not rule it out or prefer plain files (RFC 9110, 12.5.3).
@@ -72,9 +86,24 @@ fn takes_gzip(request: &HttpRequest) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::body::MessageBody;
     use actix_web::test::TestRequest;
 
     use super::*;
+
+    #[actix_web::test]
+    async fn readers_share_a_file_whatever_they_take() {
+        for (name, accepted) in [("swagger-ui-bundle.js", "identity"), ("", "identity"), ("swagger-ui.css", "gzip")] {
+            let read = async || {
+                let request = TestRequest::default().insert_header((ACCEPT_ENCODING, accepted)).to_http_request();
+                let answer = file(name.to_owned().into(), request, web::Data::new(config())).await.unwrap();
+                answer.into_body().try_into_bytes().unwrap()
+            };
+            let (one, other) = (read().await, read().await);
+            assert!(one.len() > 400, "{name}: {}", one.len());
+            assert_eq!((one.as_ptr(), one.len()), (other.as_ptr(), other.len()), "{name}");
+        }
+    }
 
     #[test]
     fn gzip_is_for_those_who_take_it() {

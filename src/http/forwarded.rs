@@ -29,18 +29,18 @@ impl Proxies {
     /// Address of the caller: the peer, or the address that a trusted proxy forwards.
     ///
     /// Each proxy appends the address that called it. From the right, the first address that is no trusted proxy is the
-    /// caller's: what is left of it may be forged. An entry that names no address ends the walk.
+    /// caller's: what is left of it may be forged. An entry that names no address ends the walk, as one does that is no entry.
     pub(super) fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
         if !self.trusts(peer) {
             return Origin { address: peer, is_unheard: headers.contains_key(self.header.as_str()) };
         }
         let mut address = peer;
         let lines: Vec<&[u8]> = headers.get_all(self.header.as_str()).map(HeaderValue::as_bytes).collect();
-        for entry in lines.into_iter().rev().flat_map(|line| entries(line).into_iter().rev()) {
+        for entry in lines.into_iter().rev().flat_map(entries) {
             if !self.trusts(address) {
                 break;
             }
-            let Some(before) = self.address(entry) else { break };
+            let Some(before) = entry.and_then(|entry| self.address(entry)) else { break };
             address = before;
         }
         Origin { address, is_unheard: false }
@@ -51,7 +51,8 @@ impl Proxies {
         match self.header {
             TrustedHeader::XForwardedFor => node(entry),
             TrustedHeader::Forwarded => {
-                let mut named = split(entry.as_bytes(), b';').into_iter().filter_map(|pair| {
+                let pairs = split(entry.as_bytes(), b';').into_iter().collect::<Option<Vec<_>>>()?;
+                let mut named = pairs.into_iter().filter_map(|pair| {
                     let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
                     name.trim().eq_ignore_ascii_case("for").then_some(value)
                 });
@@ -62,27 +63,31 @@ impl Proxies {
     }
 }
 
-/// The entries of a list, without empty ones.
-fn entries(line: &[u8]) -> Vec<&[u8]> {
-    split(line, b',').into_iter().map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()).collect()
+/// The entries of a list from the right, without empty ones.
+fn entries(line: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    split(line, b',')
+        .into_iter()
+        .map(|entry| entry.map(<[u8]>::trim_ascii))
+        .filter(|entry| entry.is_none_or(|entry| !entry.is_empty()))
 }
 
-/// Splits outside of quotes.
-fn split(text: &[u8], at: u8) -> Vec<&[u8]> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    let parts = text.split(move |byte| {
-        if is_escaped {
-            is_escaped = false;
-            return false;
+/// Splits outside of quotes, from the right: what a proxy has appended has its quotes in pairs, whatever stands before it.
+/// What begins within a quote is no part.
+fn split(text: &[u8], at: u8) -> Vec<Option<&[u8]>> {
+    let (mut parts, mut rest, mut is_quoted) = (Vec::new(), text, false);
+    let mut before = text;
+    while let Some((byte, earlier)) = before.split_last() {
+        if *byte == b'"' {
+            let escapes = earlier.iter().rev().take_while(|byte| **byte == b'\\').count();
+            is_quoted = !is_quoted || escapes % 2 == 1;
+        } else if *byte == at && !is_quoted {
+            parts.push(rest.get(before.len()..));
+            rest = earlier;
         }
-        match byte {
-            b'\\' if is_quoted => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            _ => return *byte == at && !is_quoted,
-        }
-        false
-    });
-    parts.collect()
+        before = earlier;
+    }
+    parts.push(Some(rest).filter(|_| !is_quoted));
+    parts
 }
 
 /// An address, with or without quotes, brackets and a port, in every form that proxies write.
@@ -149,6 +154,9 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["198.51.100.7, garbage"]), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &["198.51.100.7, unknown, 10.0.0.3"]), "10.0.0.3");
         assert_eq!(of("10.0.0.1", &["198.51.100.7,, ", ""]), "198.51.100.7", "an empty entry is none");
+        for forged in ["\", 198.51.100.7", "1.1.1.1, \"1.1.1.1, 198.51.100.7", "\\\", 198.51.100.7, 10.0.0.2"] {
+            assert_eq!(of("10.0.0.1", &[forged]), "198.51.100.7", "{forged}");
+        }
         let nobody = proxies(TrustedHeader::XForwardedFor, &[]);
         assert_eq!(
             origin(&nobody, "10.0.0.1", "x-forwarded-for", &["198.51.100.7"]),
@@ -196,6 +204,16 @@ mod tests {
             (&["for=198.51.100.7, proto=https"], "10.0.0.1"),
             (&["for=198.51.100.7, for=1.1.1.1;for=2.2.2.2"], "10.0.0.1"),
             (&["198.51.100.7"], "10.0.0.1"),
+            // A stranger's quote swallows nothing that a proxy has appended.
+            (&["for=1.1.1.1;x=\", for=198.51.100.7"], "198.51.100.7"),
+            (&["for=1.1.1.1;x=\"\\, for=198.51.100.7"], "198.51.100.7"),
+            (&["for=1.1.1.1;x=\", for=\"198.51.100.7:4711\";by=\"_a\""], "198.51.100.7"),
+            (&["for=1.1.1.1;x=\", for=\"[2001:db8::1]\", for=10.0.0.2"], "2001:db8::1"),
+            (&["for=1.1.1.1;x=\"a, for=198.51.100.7;host=\"a\\\"b,\\\\\", for=10.0.0.2"], "198.51.100.7"),
+            // What is no entry ends the walk, also where what stands before it is one.
+            (&["for=1.1.1.1;x=\""], "10.0.0.1"),
+            (&["for=1.1.1.1;x=\", for=10.0.0.2"], "10.0.0.2"),
+            (&["for=1.1.1.1", "for=2.2.2.2;x=\", for=10.0.0.2"], "10.0.0.2"),
         ] {
             assert_eq!(origin(&trusting, "10.0.0.1", "forwarded", said).address.to_string(), address, "{said:?}");
         }

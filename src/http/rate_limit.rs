@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
@@ -95,7 +96,21 @@ impl Limits {
 
     /// The address of a caller; behind proxies as they state it.
     pub(super) fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
-        request.peer_addr().map(|peer| self.proxies.origin(peer.ip(), request.headers()).address.to_canonical())
+        request.peer_addr().map(|peer| self.origin(peer.ip(), request.headers()).to_canonical())
+    }
+
+    /// The address of a caller as [`Proxies::origin`] tells it. That a peer is not believed is told once.
+    fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let origin = self.proxies.origin(peer, headers);
+        if origin.is_unheard && !self.is_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer.address = %origin.address,
+                "a peer that is not trusted sent `{}`: callers behind a proxy share its limits, unless it is named in \
+                 `limits.trusted_proxies`",
+                self.proxies.header.as_str()
+            );
+        }
+        origin.address
     }
 
     /// A body of which nothing has arrived; of this length, as far as it is known.
@@ -135,16 +150,7 @@ pub(crate) async fn limit_public(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     if let (Some(limits), Some(peer)) = (request.app_data::<web::Data<Limits>>(), request.peer_addr()) {
-        let origin = limits.proxies.origin(peer.ip(), request.headers());
-        if origin.is_unheard && !limits.is_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                peer.address = %origin.address,
-                "a peer that is not trusted sent `{}`: callers behind a proxy share its limits, unless it is named in \
-                 `limits.trusted_proxies`",
-                limits.proxies.header.as_str()
-            );
-        }
-        let network = network(origin.address);
+        let network = network(limits.origin(peer.ip(), request.headers()));
         limits.public.check(&network)?;
         Owner::Address(network).becomes_current(None);
     }

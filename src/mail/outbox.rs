@@ -20,7 +20,7 @@ use crate::error::{Code, Error};
 use crate::id::MailJobId;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
-use crate::mail_providers::provider::{Accepted, Mailbox, Outgoing, Provider, SendError};
+use crate::mail_providers::provider::{Accepted, Mailbox, Outgoing, Provider, SendError, is_message_id};
 use crate::store::{Tx, Worker};
 use crate::telemetry::{SpanKind, TraceContext};
 use crate::tokens::{Act, LinkClaims};
@@ -252,7 +252,7 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
     let told = if outcome.is_ok() { "accepted" } else { "failed" };
     cx.metrics.mail_attempts.with_label_values(&[provider, told]).inc();
     let attempt = match outcome {
-        Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
+        Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id.filter(|id| is_message_id(id)) },
         Err((error, closed)) => {
             let job = &claimed.job;
             TraceContext::scope_of(act_of(job), || {

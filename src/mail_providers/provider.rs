@@ -98,6 +98,12 @@ pub(crate) struct Outgoing {
 /// Headers of every e-mail: auto-responders should not answer it (RFC 3834).
 pub(crate) const HEADERS: &[(&str, &str)] = &[("Auto-Submitted", "auto-generated")];
 
+/// Whether a text can be a provider's message id: theirs have 20 to 60 characters. No other is stored or looked for, so that
+/// none is as long as a body, or holds what a database does not.
+pub(crate) fn is_message_id(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// The provider accepted the e-mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accepted {

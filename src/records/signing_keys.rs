@@ -88,12 +88,19 @@ pub(crate) fn list_revoked(conn: &mut Conn, since: Timestamp, limit: i64) -> Que
         .load(conn)
 }
 
-/// The newest keys, expired or not.
-pub(crate) fn list(conn: &mut Conn, limit: i64) -> QueryResult<Vec<SigningKeyRow>> {
-    signing_keys::table
-        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc(), signing_keys::kid.desc()))
+/// Keys that have not expired and, as far as there is room, the newest of the others; newest first.
+pub(crate) fn list(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
+    let is_usable = signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now));
+    let (created_at, active_from) = (signing_keys::created_at.desc(), signing_keys::active_from.desc());
+    let mut rows: Vec<SigningKeyRow> = signing_keys::table
+        .order((is_usable.desc(), created_at, active_from, signing_keys::kid.desc()))
         .limit(limit)
-        .load(conn)
+        .load(conn)?;
+    rows.sort_by(|one, other| {
+        let newest = (other.created_at, other.active_from, &other.kid);
+        newest.cmp(&(one.created_at, one.active_from, &one.kid))
+    });
+    Ok(rows)
 }
 
 /// A key, expired or not.

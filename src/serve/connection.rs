@@ -56,6 +56,8 @@ struct Limits {
     write: Duration,
     /// Time from a request's first byte to the first byte of its answer.
     answer: Duration,
+    /// Time from an answer to the end of a body that it did not wait for.
+    body: Duration,
 }
 
 impl Connections {
@@ -65,6 +67,7 @@ impl Connections {
             public_url: config.public_url.clone(),
             write: config.write_timeout,
             answer: config.body_timeout + config.write_timeout,
+            body: config.body_timeout,
         };
         let (per_address, trusted_proxies) =
             (config.limits.connections_per_address, config.limits.trusted_proxies.clone());
@@ -114,7 +117,7 @@ impl Connections {
 ///   the time-out.
 /// - A head must be complete within [`HEAD_TIMEOUT`] of its first byte.
 /// - From the first byte that the peer sends to the first byte of an answer, no more time may pass than a body and its
-///   request may take.
+///   request may take; from an answer to the end of a body that it did not wait for, no more than a body.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them go together")]
 pub(super) struct Connection {
     stream: TcpStream,
@@ -123,7 +126,7 @@ pub(super) struct Connection {
     blocked_since: Option<Instant>,
     /// Bytes that the peer took since.
     taken: usize,
-    /// Since when bytes were read without one being written.
+    /// Since when bytes were read without one being written, or since when the rest of a body is awaited that is answered.
     unanswered_since: Option<Instant>,
     framing: Framing,
     /// What the peer has sent of the next request already.
@@ -169,10 +172,13 @@ impl Connection {
 
     /// Pending, or an error when the peer has stalled for too long.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        while self.look.as_mut().poll(context).is_ready() {
+        // An idle connection is not woken: actix would begin its time anew.
+        let is_timed = self.blocked_since.or(self.unanswered_since).or(self.head_since).is_some();
+        while is_timed && self.look.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             let over = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) >= limit);
-            if over(self.blocked_since, self.limits.write) || over(self.unanswered_since, self.limits.answer) {
+            let unanswered = if self.answered_early { self.limits.body } else { self.limits.answer };
+            if over(self.blocked_since, self.limits.write) || over(self.unanswered_since, unanswered) {
                 self.place.metrics().connections_ended.with_label_values(&["stalled"]).inc();
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -399,6 +405,10 @@ impl AsyncWrite for Connection {
             self.awaited_body.end();
         } else if has_written && self.framing.is_in_body() {
             self.answered_early = true;
+            // The peer may not send it, and be gone for all that is known.
+            let since = *self.unanswered_since.get_or_insert_with(Instant::now);
+            let soon = self.limits.body.min(self.limits.write / 4);
+            self.look.as_mut().reset((since + soon).into());
             // What nobody wanted is read to its end.
             context.waker().wake_by_ref();
         }

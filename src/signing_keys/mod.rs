@@ -32,8 +32,8 @@ const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
 /// The same for portals that read the JWK set whenever they meet an unknown key identifier.
 const AT_ONCE: Duration = Duration::minutes(1);
 
-/// Largest number of listed keys.
-const LISTED: i64 = 100;
+/// Largest number of keys that are published, and of those that are listed.
+const LISTED: u16 = 100;
 
 /// Request to publish a new signing key.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -66,7 +66,7 @@ pub struct RevokeKey {
 /// List of signing keys.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SigningKeys {
-    /// Newest 100 signing keys, newest first.
+    /// Newest first, all published ones among them.
     #[schema(max_items = 100)]
     items: Vec<SigningKey>,
 }
@@ -97,10 +97,10 @@ pub struct RevokedKey {
     pub replaced_by: Option<String>,
 }
 
-/// The newest keys, including expired and revoked ones.
+/// The keys, newest first: all that are published, and the newest of those that are expired or revoked.
 pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, now: Timestamp) -> Result<SigningKeys, Error> {
     require_operator(caller)?;
-    let rows = cx.store.read(|conn| Ok(records::signing_keys::list(conn, LISTED)?)).await?;
+    let rows = cx.store.read(move |conn| Ok(records::signing_keys::list(conn, LISTED.into(), now)?)).await?;
     Ok(SigningKeys { items: SigningKey::of_all(rows.iter(), now) })
 }
 
@@ -128,6 +128,7 @@ pub(crate) async fn rotate(
             }
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;
+            require_room(&records::signing_keys::list_usable(tx, now)?, now)?;
             records::signing_keys::insert(tx, &fresh)?;
             records::signing_keys::plan_expiry(tx, longest_use, now)?;
             tx.record(event.clone());
@@ -137,6 +138,17 @@ pub(crate) async fn rotate(
     cx.tokens.refresh(&cx.store, now).await?;
     let key = SigningKey::of_all(std::iter::once(&row), now).pop().ok_or_else(Error::not_found)?;
     Ok(key)
+}
+
+/// Refuses one more key where portals would have to read more than are described.
+fn require_room(published: &[SigningKeyRow], now: Timestamp) -> Result<(), Error> {
+    if published.len() < usize::from(LISTED) {
+        return Ok(());
+    }
+    let first = published.iter().filter_map(|key| key.expires_at).min();
+    let wait = first.map_or(1, |first| first.since(now).whole_seconds().max(1).unsigned_abs());
+    let detail = format!("{LISTED} keys are published: wait until the first of them expires, or revoke one");
+    Err(Error::new(Code::RateLimited).detail(detail).retry_after(wait))
 }
 
 /// Stops a key from signing; what it signed stays valid. A retired or expired key is not changed.

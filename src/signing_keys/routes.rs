@@ -178,7 +178,7 @@ fn discovery(cx: &Context, request: &HttpRequest) -> Result<HttpResponse, Error>
 
 /// List signing keys
 ///
-/// The newest 100, newest first, including expired and revoked keys.
+/// All that are published, and the newest others.
 #[utoipa::path(tag = "Signing keys", operation_id = "listKeys",
     responses((status = 200, body = SigningKeys, description = "The keys")))]
 #[get("/keys")]
@@ -189,7 +189,7 @@ async fn list_keys(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Sign
 /// Publish a new signing key
 ///
 /// The key begins to sign after 24 hours, or with `at_once` after a minute. Earlier
-/// keys stay published until everything they signed has expired.
+/// keys stay published until everything they signed has expired: 100 at most.
 #[utoipa::path(tag = "Signing keys", operation_id = "rotateKey", request_body = RotateKey,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = SigningKey, description = "The new key")))]

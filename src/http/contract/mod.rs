@@ -30,6 +30,8 @@ pub(crate) struct Operation {
     path: Vec<Parameter>,
     query: Vec<Parameter>,
     body: Option<Shape>,
+    /// Whether the body may be left out.
+    may_omit_body: bool,
     /// Whether its `Authorization` says who asks, and so whether a [`super::Caller`] is judged before all else.
     has_caller: bool,
     /// What a client is refused with that may not act there, or does not see what is there.
@@ -128,6 +130,7 @@ impl Operation {
                 examples.is_some_and(|examples| examples.get(code.slug()).is_some())
             })
         };
+        let may_omit_body = operation["requestBody"].is_object() && operation["requestBody"]["required"] != true;
         let beyond_reach = [Code::ClientNotPermitted, Code::NotFound].into_iter().find(refuses);
         Ok(Self {
             beyond_reach: beyond_reach.unwrap_or(Code::Unavailable),
@@ -136,6 +139,7 @@ impl Operation {
             path: parameters("path")?,
             query: parameters("query")?,
             body: body.map(|body| Shape::of(description, body)).transpose()?,
+            may_omit_body,
             has_caller,
             deprecation: deprecation.collect::<Result<_, String>>()?,
         })
@@ -187,13 +191,17 @@ impl Operation {
         Ok(Value::Object(values))
     }
 
-    /// Checks a body, and brings it to the form that its type is read from: members that are null are absent, whole
-    /// numbers are integers, and times are in UTC.
+    /// Checks a body, and brings it to the form that its type is read from: what is null is absent, whole numbers are
+    /// integers, and times are in UTC.
     ///
     /// # Errors
     /// `invalid_body` with every member that is not as described.
     pub(super) fn check_body(&self, body: &mut Value) -> Result<(), Error> {
         let mut checked = Checked::in_a(Place::Body);
+        // Some libraries write null for a body that their caller left out.
+        if self.may_omit_body && body.is_null() {
+            *body = Value::Object(Map::new());
+        }
         // Where no body is described, one may have no members.
         self.body.as_ref().unwrap_or(&Shape::Object(Vec::new())).check(body, &mut checked);
         checked.finish(Code::InvalidBody)

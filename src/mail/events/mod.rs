@@ -26,7 +26,7 @@ use crate::error::{Code, Error};
 use crate::http::{BATCH_LIMIT, Sender};
 use crate::id::MailJobId;
 use crate::journal::Event;
-use crate::mail_providers::provider::providers_words;
+use crate::mail_providers::provider::{is_message_id, providers_words};
 use crate::records;
 use crate::secrets::Kept;
 use crate::store::Tx;
@@ -260,15 +260,12 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
 fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Sent>, Error> {
     let found = match (&report.job_id, &report.message_id) {
         (Some(id), _) => store::find_sent(tx, id)?,
-        (None, Some(message)) => {
+        (None, Some(message)) if is_message_id(message) => {
             let ends = message.match_indices('.').map(|(at, _)| at).chain([message.len()]);
-            let mut found = None;
-            for known in ends.filter_map(|end| message.get(..end)) {
-                found = found.or(store::find_sent_by_message(tx, provider, known)?);
-            }
-            found
+            let known: Vec<&str> = ends.filter_map(|end| message.get(..end)).collect();
+            store::find_sent_by_message(tx, provider, &known)?
         }
-        (None, None) => None,
+        (None, _) => None,
     };
     Ok(found.filter(|job| {
         // With an unknown outcome the provider's message id was never received.

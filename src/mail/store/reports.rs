@@ -102,15 +102,16 @@ pub(in crate::mail) fn find_sent(conn: &mut Conn, id: &MailJobId) -> QueryResult
     jobs::table.find(id).select(sent!()).get_result(conn).optional()
 }
 
-/// The e-mail with this provider's message id.
+/// The e-mail with one of these message ids of a provider; of several, the one with the shortest.
 pub(in crate::mail) fn find_sent_by_message(
     conn: &mut Conn,
     provider: &str,
-    message_id: &str,
+    message_ids: &[&str],
 ) -> QueryResult<Option<Sent>> {
     jobs::table
-        .filter(jobs::provider_message_id.eq(message_id))
+        .filter(jobs::provider_message_id.eq_any(message_ids))
         .filter(jobs::provider.eq(provider))
+        .order(jobs::provider_message_id.asc())
         .select(sent!())
         .first(conn)
         .optional()

@@ -52,6 +52,40 @@ async fn without_the_master_key_the_next_key_begins_when_the_last_one_is_revoked
 
 #[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
+async fn no_more_keys_are_published_than_are_described_and_all_of_them_are_listed(world: &World) {
+    let rotate = async || {
+        world.clock.advance(Duration::seconds(1));
+        world.admin.post("/v1/keys/rotate", &json!({})).await
+    };
+    let first = kid_in(&keys(world).await, "active");
+    for _ in 1..100 {
+        rotate().await.ok();
+    }
+    let full = async || {
+        let refused = rotate().await;
+        refused.refused(429, "rate_limited");
+        assert_eq!(world.stranger().get("/.well-known/jwks.json").await.ok()["keys"].as_array().unwrap().len(), 100);
+        refused.header("retry-after").parse::<i64>().unwrap()
+    };
+    full().await;
+    // One that is revoked makes room, and takes none in the list from those that are published.
+    let newest = keys(world).await[0]["kid"].as_str().unwrap().to_owned();
+    let reason = json!({ "reason": "Made by mistake" });
+    assert_eq!(world.admin.post(&format!("/v1/keys/{newest}/revoke"), &reason).await.ok()["state"], "expired");
+    rotate().await.ok();
+    let wait = full().await;
+    let listed = keys(world).await;
+    assert_eq!((listed.len(), kid_in(&listed, "expired"), kid_in(&listed, "active")), (100, None, first));
+    let times: Vec<&str> = listed.iter().map(|key| key["created_at"].as_str().unwrap()).collect();
+    assert!(times.is_sorted_by(|one, next| one > next), "{times:?}");
+    // So does the first one that expires.
+    world.clock.advance(Duration::seconds(wait));
+    rotate().await.ok();
+    goes_on(world, "the wait").await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
 async fn a_year_of_any_orders_leaves_a_key_that_signs(world: &World) {
     // The same orders each time: a small generator of numbers (Knuth's).
     let mut state: u64 = 20_261_127;

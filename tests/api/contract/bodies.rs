@@ -70,6 +70,31 @@ async fn a_body_is_refused_where_none_is_taken(world: &World) {
     assert!(tried >= 4, "{tried}");
 }
 
+/// Libraries that serialise what their caller left out write null for the whole body.
+#[apply(on_both_databases)]
+async fn null_is_no_body_where_none_is_required(world: &World) {
+    demo(world);
+    let send = async |method: &Method, path: &str, text: &'static str| {
+        let call = world.admin.request(method.clone(), path).header("content-type", "application/json");
+        world.admin.send(call.header("idempotency-key", "once").body(text)).await
+    };
+    let mut tried = 0;
+    for (operation, _) in bodies() {
+        let reply = send(&operation.method, &operation.address(), "null").await;
+        if operation.described["requestBody"]["required"] == true {
+            reply.refused(400, "invalid_body");
+        } else {
+            assert_ne!(reply.body["code"], "invalid_body", "{} {}: {reply:?}", operation.method, operation.path);
+            tried += 1;
+        }
+    }
+    assert!(tried >= 15, "{tried}");
+    for text in ["null", " null\n", "{}", ""] {
+        let reply = send(&Method::POST, "/v1/keys/rotate", text).await;
+        assert_eq!((reply.status.as_u16(), reply.header("idempotency-replayed")), (201, "true"), "{text:?}");
+    }
+}
+
 /// A form holds text and no null, and a token of any length is one that is not active.
 #[apply(on_both_databases)]
 async fn a_form_takes_what_is_described(world: &World) {

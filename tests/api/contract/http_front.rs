@@ -265,11 +265,17 @@ fn a_connection_waits_for_the_next_request_as_long_as_balancers_do() {
             assert_problem(&raw.answer(), 404, "route_not_found");
         }
     });
+    // Whether it is shorter or longer than what a connection's other times are looked at by.
+    let longer = Settings::config("keep_alive_seconds = 3\nwrite_timeout_seconds = 4");
+    for settings in [Settings::config("keep_alive_seconds = 1"), longer] {
+        World::run(Database::Sqlite, &settings, async |world| {
+            let mut raw = Raw::connect(&world.base);
+            raw.send(b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n");
+            assert_problem(&raw.answer(), 404, "route_not_found");
+            assert!(raw.ends_within(Duration::from_secs(20)));
+        });
+    }
     World::run(Database::Sqlite, &Settings::config("keep_alive_seconds = 1"), async |world| {
-        let mut raw = Raw::connect(&world.base);
-        raw.send(b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n");
-        assert_problem(&raw.answer(), 404, "route_not_found");
-        assert!(raw.ends_within(Duration::from_secs(20)));
         let mut never_used = Raw::connect(&world.base);
         assert_eq!(never_used.answer(), "", "nothing was asked, and nothing is answered");
     });

@@ -7,7 +7,7 @@ use wiremock::matchers::method;
 use wiremock::{Mock, MockServer};
 
 use super::reporters::{CERTIFICATE, Reporters, TOPIC, mailed, now, state, taken, tell};
-use crate::support::{Api, Process, Raw, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Process, Raw, Settings, Sql, Statements, World, apply, eventually, on_both_databases};
 
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
@@ -73,6 +73,31 @@ async fn a_report_moves_its_mail_once_and_a_bounce_keeps_mail_from_the_address(w
     let nobody = reporters.report("postmark", "bounced", "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z", "message-1");
     tell(&process.base, "postmark", nobody.clone()).await.refused(404, "route_not_found");
     tell(&process.base, "pigeon", nobody).await.refused(404, "route_not_found");
+}
+
+// A report without the id of a mail is looked for by the provider's, in one statement, whatever that is.
+#[apply(on_both_databases)]
+#[settings(Settings::config("mail.resend_events_secret = 'whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc='"))]
+async fn an_id_that_no_provider_has_is_of_no_mail(world: &World) {
+    let reporters = Reporters::new().await;
+    let (link, ..) = mailed(&world.admin, "ravi@support.example").await;
+    Sql::of(world).run("UPDATE mail_jobs SET provider = 'resend', provider_message_id = 'm.1'").unwrap();
+    let told = async |id: &str| {
+        let report = json!({ "type": "email.delivered", "data": { "email_id": id } });
+        let telling = tell(&world.base, "resend", reporters.prove("resend", &report, now()));
+        let (statements, reply) = Statements::during(world, telling).await;
+        assert_eq!(reply.status, 204, "{reply:?}");
+        let (looks, _) = statements.that_say(&["\"provider_message_id\" = ", "\"provider_message_id\" IN"]);
+        (looks, state(&world.admin, &link).await)
+    };
+    let accepted = |looks| (looks, "accepted".to_owned());
+    for none in ["a\0b", "m.1\0", "", "\u{645}", &"m.".repeat(5_000), &"x".repeat(900_000)] {
+        assert_eq!(told(none).await, accepted(0));
+    }
+    for unknown in ["m.2".to_owned(), "m".to_owned(), "m.1x".to_owned(), "n.".repeat(120)] {
+        assert_eq!(told(&unknown).await, accepted(1), "{unknown}");
+    }
+    assert_eq!(told("m.1.filter0001.16648.5515E0B88.0").await, (1, "delivered".to_owned()));
 }
 
 #[apply(on_both_databases)]

@@ -57,6 +57,18 @@ async fn in_state(operator: &Api, link: &str, wished: impl Fn(&Value) -> bool) -
 
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
+async fn a_mail_that_was_taken_has_left_whatever_its_id_is(world: &World) {
+    let sink = Sink::start(Taking::Answering("200 OK", r#"{"ID":"a\u0000b"}"#));
+    let process = Process::start_with(world, &[("MAGIC_LINK_MAIL__MAILPIT_URL", sink.url())], Stdio::inherit());
+    let operator = world.admin.at(&process.base);
+    let request = quiet_request(&operator).await;
+    let link = issue(&operator, &request).await;
+    let seen = in_state(&operator, &link, |seen| seen["state"] == "accepted").await;
+    assert_eq!(seen["attempts"], 1, "{seen}");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
 async fn a_provider_that_does_everything_wrong_loses_no_mail_and_fills_no_memory(world: &World) {
     let sink = Sink::start(Taking::Later);
     let process = Process::start_with(world, &[("MAGIC_LINK_MAIL__MAILPIT_URL", sink.url())], Stdio::inherit());

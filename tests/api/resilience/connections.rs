@@ -9,15 +9,18 @@ use serde_json::json;
 
 use crate::support::{Api, Database, Process, Raw, Settings, World, apply, eventually, on_both_databases};
 
-/// So many requests for the largest page that needs no login, without waiting for an answer.
-fn pipelined(requests: usize) -> Vec<u8> {
-    "GET /openapi.json HTTP/1.1\r\nhost: test\r\n\r\n".repeat(requests).into_bytes()
+/// The largest pages that need no login; the second one is compressed, for those who take that.
+const LARGE: [&str; 2] = ["/openapi.json", "/docs/swagger-ui-bundle.js"];
+
+/// So many requests for a page, without waiting for an answer.
+fn pipelined(page: &str, requests: usize) -> Vec<u8> {
+    format!("GET {page} HTTP/1.1\r\nhost: test\r\n\r\n").repeat(requests).into_bytes()
 }
 
 /// A peer that has asked, and does not read.
-fn reader(base: &str, requests: usize) -> TcpStream {
+fn reader(base: &str, page: &str, requests: usize) -> TcpStream {
     let mut stream = TcpStream::connect(base.trim_start_matches("http://")).expect("a connection");
-    stream.write_all(&pipelined(requests)).expect("the service takes the requests");
+    stream.write_all(&pipelined(page, requests)).expect("the service takes the requests");
     stream.set_nonblocking(true).expect("the socket takes options");
     stream
 }
@@ -51,9 +54,12 @@ fn readers_that_do_not_read_cost_little_and_do_not_stay() {
         }
         let process = Process::start_with(world, &settings, Stdio::inherit());
         let stranger = Api::new(&process.base, None);
-        stranger.get("/openapi.json").await.ok();
+        for page in LARGE {
+            assert_eq!(stranger.get(page).await.status, 200, "{page}");
+        }
         let before = process.peak_memory_kib();
-        let mut readers: Vec<TcpStream> = (0..count).map(|_| reader(&process.base, 60)).collect();
+        let mut readers: Vec<TcpStream> =
+            (0..count).map(|number| reader(&process.base, LARGE[number % 2], 60)).collect();
         // The others are served meanwhile.
         stranger.get("/openapi.json").await.ok();
         if soak {
@@ -154,7 +160,7 @@ fn a_reader_that_is_slow_but_reads_gets_everything() {
     World::run(Database::Sqlite, &Settings::config("write_timeout_seconds = 1"), async |world| {
         let once = world.stranger().get("/openapi.json").await.text.len();
         let requests = 40;
-        let mut stream = reader(&world.base, requests);
+        let mut stream = reader(&world.base, LARGE[0], requests);
         let mut rest = vec![0; 128 * 1024];
         let mut received = 0;
         // Slower than the service writes, so that its writes wait all the time.
@@ -203,6 +209,21 @@ fn a_request_that_never_ends_has_an_end() {
             (!raw.send(b"G")).then_some(())
         })
         .await;
+    });
+}
+
+#[test]
+fn a_body_that_is_answered_before_it_has_come_has_an_end() {
+    let settings = Settings::config("write_timeout_seconds = 1\nbody_timeout_seconds = 1");
+    World::run(Database::Sqlite, &settings, async |world| {
+        for (path, begun) in [("/v1/magic-links", ""), ("/v1/magic-links", "5\r\nab"), ("/v1/nowhere", "1\r\na\r\n")] {
+            let mut raw = Raw::connect(&world.base);
+            let head = "host: test\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+            raw.send(format!("POST {path} HTTP/1.1\r\n{head}{begun}").as_bytes());
+            let answer = raw.answer();
+            assert!(answer.starts_with("HTTP/1.1 4"), "{path}: {answer}");
+            assert!(raw.ends_within(Duration::from_secs(20)), "{path} {begun:?}: it goes on without end");
+        }
     });
 }
 

@@ -105,18 +105,25 @@ async fn proxies_name_callers_in_the_header_that_is_configured(world: &World) {
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn a_header_from_a_peer_that_is_not_trusted_is_worth_one_warning(world: &World) {
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let file = std::fs::File::create(log.path()).unwrap();
-    let process = Process::start_with(world, &[], std::process::Stdio::from(file));
-    let stranger = world.stranger().at(&process.base);
-    for _ in 0..5 {
-        let request = stranger.request(Method::POST, "/l/preview").json(&json!({ "token": "x" }));
-        stranger.send(request.header("x-forwarded-for", "198.51.100.7")).await.refused(400, "token_invalid");
+    // Of a client the address is on record.
+    for (caller, method, path, status, code) in [
+        (world.stranger(), Method::POST, "/l/preview", 400, json!("token_invalid")),
+        (world.admin.clone(), Method::GET, "/v1/keys", 200, json!(null)),
+    ] {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let file = std::fs::File::create(log.path()).unwrap();
+        let process = Process::start_with(world, &[], std::process::Stdio::from(file));
+        let caller = caller.at(&process.base);
+        for _ in 0..5 {
+            let request = caller.request(method.clone(), path).json(&json!({ "token": "x" }));
+            let reply = caller.send(request.header("x-forwarded-for", "198.51.100.7")).await;
+            assert_eq!((reply.status.as_u16(), &reply.body["code"]), (status, &code), "{reply:?}");
+        }
+        process.ask_to_stop();
+        assert!(process.stopped().await.success());
+        let log = std::fs::read_to_string(log.path()).unwrap();
+        assert_eq!(log.matches("limits.trusted_proxies").count(), 1, "{path}: {log}");
     }
-    process.ask_to_stop();
-    assert!(process.stopped().await.success());
-    let log = std::fs::read_to_string(log.path()).unwrap();
-    assert_eq!(log.matches("limits.trusted_proxies").count(), 1, "{log}");
 }
 
 #[apply(on_both_databases)]
