@@ -76,10 +76,10 @@ impl Context {
         now: Timestamp,
     ) -> Result<Snapshot, Error> {
         let snapshot = self.access.load(client, session, now).await?;
-        let keys = snapshot.epochs.of_keys();
-        if !self.tokens.epoch().covers(keys) {
+        let (keys, connection) = (snapshot.epochs.of_keys(), snapshot.epochs.connection);
+        if !self.tokens.are_of(keys, connection) {
             // Boxed: the rare branch would enlarge the future of every request.
-            Box::pin(self.tokens.refresh_if_stale(&self.store, keys, now)).await?;
+            Box::pin(self.tokens.read_for(&self.store, connection, now)).await?;
         }
         Ok(snapshot)
     }

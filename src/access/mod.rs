@@ -12,7 +12,7 @@ mod statements;
 mod uses;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -57,6 +57,9 @@ pub(crate) struct Epochs {
     pub keys: i64,
     /// Grows with every change that may take access away.
     pub access: i64,
+    /// Grows when a query has failed, and the connection with it. The next server may have lost commits that this one
+    /// had, so its epochs may repeat: those of two connections are not comparable, either.
+    pub connection: u64,
     /// Whether the issuing of links is frozen.
     pub frozen: bool,
 }
@@ -67,9 +70,9 @@ impl Epochs {
         KeyEpoch { incarnation: self.incarnation, number: self.keys }
     }
 
-    /// Whether what was read at these epochs is valid at others.
-    pub(crate) const fn cover(&self, others: &Self) -> bool {
-        self.of_keys().covers(others.of_keys()) && self.access >= others.access
+    /// Whether the signing keys are the same at others.
+    pub(crate) fn have_keys_of(&self, others: &Self) -> bool {
+        (self.of_keys(), self.connection) == (others.of_keys(), others.connection)
     }
 }
 
@@ -108,8 +111,7 @@ pub(crate) struct LiveSession {
 /// Version of the store at which an entry was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CacheVersion {
-    /// Grows when a query has failed, and the connection with it. The next server may have lost commits that this one
-    /// had, so its access epochs may repeat.
+    /// As in [`Epochs`].
     connection_epoch: u64,
     incarnation: i64,
     access: i64,
@@ -161,6 +163,8 @@ struct Answer {
 pub(crate) struct AccessReader {
     manager: ConnectionManager,
     metrics: Metrics,
+    /// The last one that was given to a connection, of whichever reader.
+    connection_epochs: Arc<AtomicU64>,
     reader: Replaceable<Reader>,
 }
 
@@ -171,8 +175,9 @@ impl AccessReader {
     /// When its thread does not start.
     pub(crate) fn open(store: &Store, metrics: &Metrics) -> Result<Self, OpenError> {
         let manager = store.connection_manager().by_primary_keys();
-        let first = Reader::open(&manager, metrics).map_err(OpenError::Thread)?;
-        Ok(Self { manager, metrics: metrics.clone(), reader: Replaceable::new(first) })
+        let connection_epochs = Arc::default();
+        let first = Reader::open(&manager, metrics, &connection_epochs).map_err(OpenError::Thread)?;
+        Ok(Self { manager, metrics: metrics.clone(), connection_epochs, reader: Replaceable::new(first) })
     }
 
     /// Loads a snapshot; mostly only the epochs are queried.
@@ -198,7 +203,10 @@ impl AccessReader {
     /// that has been replaced, and what it may still say is remembered by nobody.
     fn give_up(&self, hung: &Arc<Reader>) {
         if !self.manager.is_sqlite() {
-            let open = || Reader::open(&self.manager, &self.metrics);
+            let open = || {
+                self.connection_epochs.fetch_add(1, Ordering::SeqCst);
+                Reader::open(&self.manager, &self.metrics, &self.connection_epochs)
+            };
             self.reader.give_up(hung, &hung.pool, open, |hung| hung.queries.abandon());
         }
     }
@@ -214,7 +222,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(manager: &ConnectionManager, metrics: &Metrics) -> std::io::Result<Self> {
+    fn open(
+        manager: &ConnectionManager,
+        metrics: &Metrics,
+        connection_epochs: &Arc<AtomicU64>,
+    ) -> std::io::Result<Self> {
         // Only a failure ends the connection: what was read through it is valid only for the server that answered.
         let pool = pool_of(1).max_lifetime(None).idle_timeout(None);
         let pool = pool.build_unchecked(manager.for_another_pool());
@@ -223,9 +235,11 @@ impl Reader {
             shared: metrics.read_batch.clone(),
             metrics: metrics.clone(),
         };
-        let none = CacheVersion { connection_epoch: 0, incarnation: 0, access: -1 };
+        let connection_epoch = connection_epochs.load(Ordering::SeqCst);
+        let none = CacheVersion { connection_epoch, incarnation: 0, access: -1 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(none)));
-        let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
+        let connection_epochs = Arc::clone(connection_epochs);
+        let mut loader = SnapshotLoader { cache: Arc::clone(&cache), connection_epochs, failed: false };
         let query = move |conn: &mut Conn, queries: &[SnapshotQuery]| loader.load(conn, queries);
         let queries = Coalescer::start(pool.clone(), query, gauges)?;
         Ok(Self { pool, cache, queries, answers: Answers::begin() })
@@ -273,6 +287,7 @@ impl Snapshot {
 /// Answers queries, on the reader's thread.
 struct SnapshotLoader {
     cache: Arc<RwLock<SnapshotCache>>,
+    connection_epochs: Arc<AtomicU64>,
     /// Whether the last query failed, or panicked.
     failed: bool,
 }
@@ -280,8 +295,8 @@ struct SnapshotLoader {
 impl SnapshotLoader {
     fn load(&mut self, conn: &mut Conn, queries: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
         if std::mem::replace(&mut self.failed, true) {
-            let known = self.version();
-            self.remember(SnapshotCache::of(CacheVersion { connection_epoch: known.connection_epoch + 1, ..known }));
+            let connection_epoch = self.connection_epochs.fetch_add(1, Ordering::SeqCst) + 1;
+            self.remember(SnapshotCache::of(CacheVersion { connection_epoch, ..self.version() }));
         }
         let answers = self.answer(conn, queries)?;
         self.failed = false;
@@ -296,14 +311,15 @@ impl SnapshotLoader {
                 sessions.extend(session);
             }
         }
-        let Found { epochs, clients, sessions } = if clients.is_empty() && sessions.is_empty() {
+        let Found { mut epochs, clients, sessions } = if clients.is_empty() && sessions.is_empty() {
             Found::nothing_but(LoadEpochs::load(conn)?)
         } else {
             statements::load(conn, &clients, &sessions)?
         };
+        epochs.connection = self.version().connection_epoch;
         let read = SnapshotCache {
             version: CacheVersion {
-                connection_epoch: self.version().connection_epoch,
+                connection_epoch: epochs.connection,
                 incarnation: epochs.incarnation,
                 access: epochs.access,
             },
@@ -411,13 +427,15 @@ mod tests {
         let mut conn = ConnectionManager::of_new_file(folder.path().join("test.db")).open().unwrap();
         let version = CacheVersion { connection_epoch: 0, incarnation: 0, access: 0 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(version)));
-        let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
+        let connection_epochs = Arc::default();
+        let mut loader = SnapshotLoader { cache: Arc::clone(&cache), connection_epochs, failed: false };
         // There are no tables yet.
         assert!(loader.load(&mut conn, &[SnapshotQuery::Epochs]).is_err());
         db::migrate(&mut conn).unwrap();
         for _ in 0..2 {
             let answers = loader.load(&mut conn, &[SnapshotQuery::Epochs]).unwrap();
-            assert_eq!(answers.first().unwrap().version.connection_epoch, 1);
+            let answer = answers.first().unwrap();
+            assert_eq!((answer.version.connection_epoch, answer.state.epochs.connection), (1, 1));
         }
         assert_eq!(cache.read().unwrap().version.connection_epoch, 1);
     }

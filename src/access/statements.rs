@@ -77,7 +77,7 @@ impl LoadEpochs {
             Conn::Sqlite(conn) => Self.get_result(conn).optional()?,
         };
         let (incarnation, keys, access, frozen) = row.ok_or_else(|| conn.why_no_row())?;
-        Ok(Epochs { incarnation, keys, access, frozen })
+        Ok(Epochs { incarnation, keys, access, connection: 0, frozen })
     }
 }
 
@@ -234,6 +234,7 @@ pub(crate) fn load(
                     incarnation: parsed(&incarnation)?,
                     keys: parsed(&keys)?,
                     access: parsed(&access)?,
+                    connection: 0,
                     frozen: freeze.is_some(),
                 });
             }

@@ -4,6 +4,8 @@
 //! earlier ones, so an undelivered checkpoint is superseded by the next. Delivery
 //! is never given up: the last retry interval is half an hour. Nothing is delivered
 //! while the database is behind a checkpoint outside: what is there is the evidence.
+//! Nor does a checkpoint go out that a restored backup had not delivered: a newer one
+//! of its name may be outside.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +18,7 @@ use crate::clock::{Stretch, Timestamp};
 use crate::context::Context;
 use crate::db::text_enum;
 use crate::error::Error;
+use crate::journal::rows;
 use crate::webhooks::Webhook;
 
 /// Lease of a delivery: after it another instance may retry.
@@ -78,6 +81,10 @@ pub(crate) async fn deliver_due(
             .store
             .write(move |tx| {
                 let Some(checkpoint) = store::latest_checkpoint(tx, &id)? else { return Ok(None) };
+                // One from before a restore may be older than what is outside.
+                if !checkpoint.is_of(&rows::named_head(tx, &id)?.name) {
+                    return Ok(None);
+                }
                 let claimed = store::claim_delivery(tx, &id, channel, checkpoint.size, lease_until, put_off(now))?;
                 Ok(claimed.map(|attempts| (checkpoint, attempts)))
             })

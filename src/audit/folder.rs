@@ -29,6 +29,7 @@ use super::verify::unverified;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::error::{Code, Error};
+use crate::journal::rows;
 use crate::records::restores;
 
 /// Number of checkpoints that are read and compared with the database at a time.
@@ -217,20 +218,30 @@ impl CheckpointFolder {
         Ok(all)
     }
 
-    /// Keeps a checkpoint, unless the file holds one that the database lacks.
+    /// Keeps a checkpoint, unless the file holds one that the database lacks, or a newer one.
     pub(super) async fn keep(&self, cx: &Context, checkpoint: &CheckpointRow) -> Result<(), String> {
         let Some(folder) = self.path.clone() else { return Ok(()) };
         let Known { keys, owner, was_used } = Known::read(cx).await.map_err(|error| error.to_string())?;
-        OutsideCheckpoint::parse(&keys, checkpoint.note.as_bytes())?;
+        let fresh = OutsideCheckpoint::parse(&keys, checkpoint.note.as_bytes())?;
         let file = files::of_log(&folder, &checkpoint.tenant_id);
         let known = file.clone();
         let known = self.patience.bounded(move || files::known(&known)).await;
         if let Some(bytes) = known.map_err(|error| error.to_string())? {
             let known = parse(Ok(&bytes), &keys)?;
-            let lacking =
-                cx.store.read(move |conn| lacking(conn, &[known])).await.map_err(|error| error.to_string())?;
-            if !lacking.is_empty() {
+            let (kept, tenant_id) = (known.clone(), checkpoint.tenant_id.clone());
+            let read = move |conn: &mut Conn| {
+                Ok((lacking(conn, &[kept])?.is_empty(), rows::named_head(conn, &tenant_id)?.name))
+            };
+            let (is_whole, log_name) = cx.store.read(read).await.map_err(|error| error.to_string())?;
+            if !is_whole {
                 return Err("the file holds a checkpoint that the database lacks: run `magic-link restore`".to_owned());
+            }
+            if known.log_name == fresh.log_name && known.size > fresh.size {
+                // Another copy was faster.
+                return Ok(());
+            }
+            if fresh.log_name != log_name {
+                return Err("the checkpoint is of a name that the log had before a restore".to_owned());
             }
         }
         let note = checkpoint.note.clone();

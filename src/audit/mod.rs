@@ -57,7 +57,7 @@ pub(crate) use log::{checkpoint, require_known, verifier_key};
 pub(crate) use permit::{Eraser, see_time};
 pub(crate) use purge::{PurgeSchedule, purge_due, retain};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};
-pub(crate) use store::{delivered_last, index_principals};
+pub(crate) use store::{delivered_last, index_principals, settle_deliveries};
 
 /// An event of a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -4,7 +4,8 @@
 //! checkpoints that cover it. The tree that grows on from the backup is another
 //! one, so it gets another origin (C2SP `tlog-checkpoint`): the event
 //! `log.restored` is the first that only the new name covers. It names the newest
-//! checkpoint that was kept outside, and [`super::verify`] accepts that break.
+//! checkpoint of each name that was kept outside, and [`super::verify`] accepts that
+//! break. The trees of two names are two: sizes of both tell nothing of each other.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,7 @@ use crate::domain::{Actor, EventType, SYSTEM_LOG, is_tenant_id};
 use crate::error::Error;
 use crate::journal::tree::{self, base64};
 use crate::journal::{Event, rows};
-use crate::records::restores::{self, LogRestore};
+use crate::records::restores::{self, LogRestore, NamedCheckpoint};
 use crate::store::Tx;
 
 /// Number of logs that one transaction marks as restored.
@@ -71,35 +72,47 @@ fn log_of<'b>(key: &KnownKeys, bytes: &'b [u8]) -> Option<(&'b str, &'b str)> {
     (tenant_id == SYSTEM_LOG || is_tenant_id(tenant_id)).then_some((tenant_id, log_name))
 }
 
-/// The newest checkpoint of each log that was kept outside.
+/// The newest checkpoint of each name of each log that was kept outside, by tenant.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OutsideCheckpoints(BTreeMap<String, OutsideCheckpoint>);
+pub(crate) struct OutsideCheckpoints(BTreeMap<String, Vec<OutsideCheckpoint>>);
 
 impl OutsideCheckpoints {
-    /// Keeps the larger one of two checkpoints of a log.
+    /// Keeps the larger one of two checkpoints of one name.
     ///
     /// # Errors
     /// Where they are of one size and of two trees: only one of them could be named.
     pub(crate) fn add(&mut self, checkpoint: OutsideCheckpoint) -> Result<(), String> {
-        match self.0.get(&checkpoint.tenant_id) {
+        let of_log = self.0.entry(checkpoint.tenant_id.clone()).or_default();
+        match of_log.iter_mut().find(|known| known.log_name == checkpoint.log_name) {
             Some(known) if known.size == checkpoint.size && known.root != checkpoint.root => {
                 return Err(format!(
                     "another checkpoint of the same size of the log {} was given, too",
-                    known.tenant_id
+                    known.log_name
                 ));
             }
             Some(known) if known.size >= checkpoint.size => {}
-            _ => drop(self.0.insert(checkpoint.tenant_id.clone(), checkpoint)),
+            Some(known) => *known = checkpoint,
+            None => of_log.push(checkpoint),
         }
         Ok(())
     }
+
+    /// Those of a log: first the one of the name that the database has, else the largest.
+    fn of_log(&self, tenant_id: &str, log_name: &str) -> Vec<&OutsideCheckpoint> {
+        let mut of_log: Vec<_> = self.0.get(tenant_id).into_iter().flatten().collect();
+        of_log.sort_by_key(|one| (one.log_name != log_name, std::cmp::Reverse(one.size)));
+        of_log
+    }
 }
 
-/// A log whose newest checkpoint outside was named.
+/// A log of which a checkpoint outside was named.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct RestoredLog {
     /// Tenant of the log.
     tenant_id: String,
+    /// Origin of the checkpoint, where it is not the one that the log has in the backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint_origin: Option<String>,
     /// Size of the checkpoint.
     checkpoint_size: u64,
     /// Number of events that the checkpoint covers and the backup has forgotten, at least; absent where the log grew
@@ -119,50 +132,66 @@ pub(crate) struct Restoration {
 }
 
 impl Restoration {
-    /// Lets a log go on under its new name, from the event that this records; `more` becomes part of its data.
+    /// Lets a log go on under its new name, from the event that this records; `others` become part of its data.
     pub(crate) fn record(
         &self,
         tx: &mut Tx<'_>,
         key: &LogKey,
         tenant_id: &str,
-        more: &serde_json::Value,
-    ) -> Result<Option<RestoredLog>, Error> {
+        others: &serde_json::Value,
+    ) -> Result<Vec<RestoredLog>, Error> {
         let rows::LogHead { name: log_name, head, .. } = rows::named_head(tx, tenant_id)?;
         let size = head.map_or(0, |head| head.size());
-        let outside = self.checkpoints.0.get(tenant_id);
-        let events_lost = match outside {
-            Some(outside) if outside.size > size => Some(outside.size - size),
-            Some(outside) if outside.log_name == log_name && holds(tx, outside)? => Some(0),
-            _ => None,
-        };
-        let root = outside.map(|outside| outside.root.0.to_vec());
-        let restore = LogRestore {
+        let outside = self.checkpoints.of_log(tenant_id, &log_name);
+        let lost = outside.iter().map(|one| events_lost(tx, one, (&log_name, size)));
+        let lost = lost.collect::<Result<Vec<Option<u64>>, Error>>()?;
+        restores::insert(tx, &self.row(tenant_id, &outside)?)?;
+        let named = |one: &OutsideCheckpoint| json!({ "origin": key.origin(&one.log_name), "size": one.size, "root": base64(&one.root.0) });
+        let more = outside.iter().zip(&lost).skip(1).map(|(one, lost)| {
+            let mut named = named(one);
+            if let (Some(lost), Some(named)) = (lost, named.as_object_mut()) {
+                named.insert("events_lost".to_owned(), json!(lost));
+            }
+            named
+        });
+        let more: Vec<serde_json::Value> = more.collect();
+        let mut data = json!({
+            "origin": key.origin(&format!("{tenant_id}/{}", self.suffix)), "previous_origin": key.origin(&log_name),
+            "checkpoint": outside.first().map(|one| named(one)),
+            "events_lost": lost.first().copied().flatten(),
+            "more_checkpoints": (!more.is_empty()).then_some(more),
+        });
+        if let (Some(data), Some(others)) = (data.as_object_mut(), others.as_object()) {
+            data.extend(others.clone());
+        }
+        tx.record(Event::new(EventType::LogRestored, self.actor.clone(), self.now).tenant(tenant_id).with(&data));
+        let restored = outside.into_iter().zip(lost).map(|(one, events_lost)| RestoredLog {
+            tenant_id: tenant_id.to_owned(),
+            checkpoint_origin: (one.log_name != log_name).then(|| key.origin(&one.log_name)),
+            checkpoint_size: one.size,
+            events_lost,
+        });
+        Ok(restored.collect())
+    }
+
+    /// What is stored of the restore of a log.
+    fn row(&self, tenant_id: &str, outside: &[&OutsideCheckpoint]) -> Result<LogRestore, Error> {
+        let named = outside.iter().map(|one| {
+            let size = i64::try_from(one.size).map_err(Error::internal)?;
+            Ok(NamedCheckpoint { log_name: one.log_name.clone(), size, root: base64(&one.root.0) })
+        });
+        let named = named.collect::<Result<Vec<_>, Error>>()?;
+        Ok(LogRestore {
             tenant_id: tenant_id.to_owned(),
             suffix: self.suffix.clone(),
             restored_at: self.now,
-            checkpoint_size: outside.map(|outside| i64::try_from(outside.size)).transpose().map_err(Error::internal)?,
-            checkpoint_root: root,
-        };
-        restores::insert(tx, &restore)?;
-        let mut data = json!({
-            "origin": key.origin(&format!("{tenant_id}/{}", self.suffix)), "previous_origin": key.origin(&log_name),
-            "checkpoint": outside.map(|outside| json!({
-                "origin": key.origin(&outside.log_name), "size": outside.size, "root": base64(&outside.root.0),
-            })),
-            "events_lost": events_lost,
-        });
-        if let (Some(data), Some(more)) = (data.as_object_mut(), more.as_object()) {
-            data.extend(more.clone());
-        }
-        tx.record(Event::new(EventType::LogRestored, self.actor.clone(), self.now).tenant(tenant_id).with(&data));
-        Ok(outside.map(|outside| RestoredLog {
-            tenant_id: tenant_id.to_owned(),
-            checkpoint_size: outside.size,
-            events_lost,
-        }))
+            checkpoint_size: named.first().map(|first| first.size),
+            checkpoint_root: outside.first().map(|first| first.root.0.to_vec()),
+            checkpoints: Some(serde_json::to_string(&named).map_err(Error::internal)?),
+        })
     }
 
-    /// Does so for every log but `_system`, in ranges, and for those that only a checkpoint outside knows: their tenants
+    /// Does so for every log but those for which it was done, in ranges, and for those that only a checkpoint outside knows: their tenants
     /// are younger than the backup, and each of their logs begins under its new name.
     ///
     /// # Errors
@@ -171,10 +200,11 @@ impl Restoration {
         &self,
         cx: &Context,
         key: &Data<LogKey>,
+        done: &[String],
     ) -> Result<(usize, Vec<RestoredLog>), Error> {
         let (mut logs, mut named) = (0, Vec::new());
         let mut younger = self.checkpoints.0.clone();
-        younger.remove(SYSTEM_LOG);
+        younger.retain(|tenant_id, _| !done.contains(tenant_id));
         let mut after: Option<String> = None;
         loop {
             let (suffix, from) = (self.suffix.clone(), after.clone());
@@ -211,6 +241,19 @@ impl Restoration {
         });
         Ok(recorded.await?.into_iter().flatten().collect())
     }
+}
+
+/// Number of events that a checkpoint covers and a log, under its name and of a size, has forgotten, as far as anybody can
+/// tell: a tree that grew on from the backup under another name has at least as many more as it is larger.
+fn events_lost(
+    tx: &mut Tx<'_>,
+    outside: &OutsideCheckpoint,
+    (log_name, size): (&str, u64),
+) -> Result<Option<u64>, Error> {
+    if outside.size > size {
+        return Ok(Some(outside.size - size));
+    }
+    Ok((outside.log_name == log_name && holds(tx, outside)?).then_some(0))
 }
 
 /// Whether the stored log begins with the tree of a checkpoint, which is not larger.

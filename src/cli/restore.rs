@@ -38,7 +38,7 @@ const CONSULTANTS: &[Column] = &[("ID", "/id"), ("EMAIL", "/email"), ("CHANGED",
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// Newest checkpoint of an audit log that was kept outside; may be repeated, once for each log
+    /// Newest checkpoint of an audit log that was kept outside; may be repeated: for each log, and each origin that it has had
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
     /// Why; recorded for each link revoked with it
@@ -86,8 +86,9 @@ pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<
     for log in done.get("checkpoints").and_then(|logs| logs.as_array()).into_iter().flatten() {
         let lost = log.get("events_lost").map_or_else(|| "an unknown number of".to_owned(), ToString::to_string);
         let of = |name| log.get(name).map(ToString::to_string).unwrap_or_default();
+        let origin = log.get("checkpoint_origin").map(|origin| format!(", origin {origin},")).unwrap_or_default();
         line(&format!(
-            "log {}: {lost} events before the checkpoint of size {} are lost",
+            "log {}: {lost} events before the checkpoint of size {}{origin} are lost",
             of("tenant_id"),
             of("checkpoint_size")
         ))?;

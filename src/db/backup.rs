@@ -120,7 +120,8 @@ fn check(place: &Path) -> Result<Conn, BackupError> {
 pub(crate) fn require_sound(url: &DatabaseUrl) -> Result<(), BackupError> {
     let DatabaseUrl::Sqlite(database) = url else { return Ok(()) };
     let database = database.path();
-    if !database.is_file() {
+    // One that has another name is refused by whoever opens it.
+    if !database.is_file() || files::require_one_name(database).is_err() {
         return Ok(());
     }
     // What only reads does not bring the log into the file when it closes.

@@ -267,6 +267,7 @@ impl ConnectionManager {
                 Ok(Conn::Postgres(conn))
             }
             DatabaseUrl::Sqlite(file) => {
+                files::require_one_name(file.path()).map_err(ConnectionError::BadConnection)?;
                 let mut conn = SqliteConnection::establish(&files::existing(file.path()))?;
                 // recursive_triggers: without it INSERT OR REPLACE slips past delete triggers. cache_size: 1 MiB of pages each,
                 // half of what is usual, for whoever commits empties the caches of all other connections.

@@ -70,6 +70,7 @@ const LASTING_AT_CONNECT: &[(&str, &str)] = &[
     ("lc_messages", "the service must tell them apart"),
     // What we see of the file ourselves.
     ("write-ahead log, file", "while the database was open"),
+    ("hard links", super::files::ONE_LOG_FOR_EACH),
 ];
 
 /// Whether a failure of which only the text is known passes by itself.

@@ -48,6 +48,25 @@ fn address(database: &Path, mode: &str) -> String {
     address
 }
 
+/// Refuses a database that has a second name: SQLite keeps a write-ahead log beside each, and who opens the one does not see
+/// what was committed through the other.
+pub(super) fn require_one_name(database: &Path) -> Result<(), String> {
+    #[cfg(unix)]
+    let names = fs::metadata(database).map_or(1, |file| std::os::unix::fs::MetadataExt::nlink(&file));
+    #[cfg(not(unix))]
+    let names = 1;
+    if names > 1 {
+        return Err(format!(
+            "{} is one of {names} names (hard links) of the database, and SQLite keeps {ONE_LOG_FOR_EACH}: remove the others,              stopping whoever uses them first",
+            database.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Of a database with several names; `failure.rs` knows it by this.
+pub(super) const ONE_LOG_FOR_EACH: &str = "a write-ahead log beside each name";
+
 /// A file that SQLite keeps beside a database.
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
@@ -190,6 +209,17 @@ mod tests {
             assert!(fs::metadata(&database).unwrap().len() > 0, "{name}");
             fs::remove_file(&database).unwrap();
         }
+    }
+
+    #[test]
+    fn a_database_has_one_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, other) = (folder.path().join("one.db"), folder.path().join("other.db"));
+        drop(prepare(&database).unwrap());
+        fs::hard_link(&database, &other).unwrap();
+        assert!(require_one_name(&database).is_err() && require_one_name(&other).is_err());
+        fs::remove_file(&database).unwrap();
+        require_one_name(&other).unwrap();
     }
 
     #[test]

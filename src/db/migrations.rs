@@ -125,6 +125,8 @@ pub(crate) struct NoDatabase(String);
 pub(crate) fn require_made(url: &DatabaseUrl) -> Result<(), NoDatabase> {
     let conn = match url {
         DatabaseUrl::Sqlite(file) if !file.path().exists() => return Err(NoDatabase(url.without_credentials())),
+        // Whoever opens it refuses it; here SQLite would begin a log beside it.
+        DatabaseUrl::Sqlite(file) if files::require_one_name(file.path()).is_err() => return Ok(()),
         DatabaseUrl::Sqlite(file) => SqliteConnection::establish(&files::only_read(file.path())).map(Conn::Sqlite),
         DatabaseUrl::Postgres(_) => ConnectionManager::new(url.clone()).open(),
     };

@@ -416,6 +416,7 @@ diesel::table! {
         erasing_held -> Bool,
         time_seen_at -> Nullable<Timestamp>,
         time_jumped_at -> Nullable<Timestamp>,
+        queues_cancelled -> Bool,
     }
 }
 

@@ -349,10 +349,10 @@ pub(crate) async fn request_fresh(
 /// the key that signed them.
 pub(super) async fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<(LinkClaims, String), Error> {
     let audience = [cx.tokens.issuer()];
-    let epoch = cx.tokens.epoch();
+    let reading = cx.tokens.reading();
     let verified = cx.tokens.verify(token, &audience, now)?;
     cx.snapshot(None, None, now).await?;
-    if cx.tokens.epoch() == epoch { Ok(verified) } else { cx.tokens.verify(token, &audience, now) }
+    if cx.tokens.reading() == reading { Ok(verified) } else { cx.tokens.verify(token, &audience, now) }
 }
 
 /// Why this token cannot be used; `None` if it can.

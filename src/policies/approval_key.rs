@@ -19,6 +19,7 @@ use crate::journal::Event;
 use crate::journal::leaf::ApprovalProof;
 use crate::mail::{self, notices};
 use crate::records::approval_keys::{self as keys, ApprovalKeyRow};
+use crate::records::restores;
 use crate::records::tenants::{self, Tenant};
 use crate::store::Tx;
 use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed};
@@ -345,12 +346,17 @@ pub(crate) struct RestoredApprovalKey {
     since: Timestamp,
 }
 
-/// Cancels the changes that a restored backup still has waiting: each may have been cancelled since.
-pub(crate) fn cancel_key_changes(tx: &mut Tx<'_>, actor: &Actor, now: Timestamp) -> Result<(), Error> {
-    for tenant_id in keys::cancel_all(tx, actor, now)? {
-        tx.record(Event::new(EventType::ApprovalKeyChangeCancelled, actor.clone(), now).tenant(&tenant_id));
-    }
-    Ok(())
+/// Cancels the changes that were ordered and that a restored backup has not seen in effect: each may have been cancelled
+/// since, although its time has come. Returns the tenant of each; [`cancelled_by_restore`] records it.
+pub(crate) fn cancel_key_changes(tx: &mut Tx<'_>, actor: &Actor, now: Timestamp) -> Result<Vec<String>, Error> {
+    // What is signed is signed by a service that runs, and not by a command that somebody ran before the restore.
+    let seen = restores::newest_checkpoint_at(tx)?.map(|seen| seen.min(now));
+    Ok(keys::cancel_unseen(tx, seen, actor, now)?)
+}
+
+/// The event of each of them, which follows `log.restored` in the log of the tenant.
+pub(crate) fn cancelled_by_restore(tenant_id: &str, actor: &Actor, now: Timestamp) -> Event {
+    Event::new(EventType::ApprovalKeyChangeCancelled, actor.clone(), now).tenant(tenant_id)
 }
 
 /// What counts of all tenants that ever had a key: the key, or that there is none any more.

@@ -153,13 +153,32 @@ pub(crate) fn is_used(conn: &mut Conn, tenant_id: &str, signed_change: &str) -> 
     diesel::select(diesel::dsl::exists(same)).get_result(conn)
 }
 
-/// Cancels every change that waits; returns the tenants.
-pub(crate) fn cancel_all(conn: &mut Conn, by: &Actor, now: Timestamp) -> QueryResult<Vec<String>> {
-    diesel::update(keys::table)
-        .filter(waits(now))
-        .set((keys::cancelled_at.eq(Some(now)), keys::cancelled_by.eq(&by.name)))
-        .returning(keys::tenant_id)
-        .get_results(conn)
+/// Cancels every ordered change that was not seen in effect by a moment, none if that is unknown; returns the tenant of
+/// each, in order, of several the newest first.
+pub(crate) fn cancel_unseen(
+    conn: &mut Conn,
+    seen: Option<Timestamp>,
+    by: &Actor,
+    now: Timestamp,
+) -> QueryResult<Vec<String>> {
+    let ordered = keys::cancelled_at.is_null().and(keys::effective_at.gt(keys::created_at));
+    let mut query = keys::table.filter(ordered).into_boxed::<Backend>();
+    if let Some(seen) = seen {
+        query = query.filter(keys::effective_at.gt(seen));
+    }
+    let unseen: Vec<ApprovalKeyRow> = query.order((keys::tenant_id.asc(), keys::seq.desc())).load(conn)?;
+    let mut cancelled = Vec::new();
+    for row in unseen {
+        // Whoever has changed the key since has seen it, too.
+        if newest(conn, &row.tenant_id)?.is_some_and(|newest| newest.created_at >= row.effective_at) {
+            continue;
+        }
+        diesel::update(keys::table.find((&row.tenant_id, row.seq)))
+            .set((keys::cancelled_at.eq(Some(now)), keys::cancelled_by.eq(&by.name)))
+            .execute(conn)?;
+        cancelled.push(row.tenant_id);
+    }
+    Ok(cancelled)
 }
 
 /// The change that counts of every tenant that has one, in order of tenants.

@@ -207,13 +207,6 @@ pub(crate) struct KeyEpoch {
     pub number: i64,
 }
 
-impl KeyEpoch {
-    /// Whether keys that were read at this epoch are those of another one, or newer.
-    pub(crate) const fn covers(self, other: Self) -> bool {
-        self.incarnation == other.incarnation && self.number >= other.number
-    }
-}
-
 /// Those of these keys that are not revoked. They stay so until the transaction ends: a revocation waits for it.
 pub(crate) fn hold(conn: &mut Conn, kids: &[&str]) -> QueryResult<HashSet<String>> {
     let usable = signing_keys::table

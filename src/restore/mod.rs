@@ -79,7 +79,10 @@ pub(crate) struct RestoredRetention {
 struct Begun {
     order: RevocationId,
     revoked_keys: usize,
-    system_log: Option<RestoredLog>,
+    /// Logs that go on under another origin already.
+    logs: Vec<String>,
+    /// Of them those of which a checkpoint was named.
+    named: Vec<RestoredLog>,
 }
 
 /// Ends everything that a restored backup would revive.
@@ -112,20 +115,28 @@ pub(crate) async fn restore(
             let order = revocations::revoke_everything(tx, &reason, &actor, now)?;
             let revoked_keys = signing_keys::replace_all(tx, &fresh, &reason, &actor, now)?;
             status_lists::begin_anew(tx, now)?;
-            approval_key::cancel_key_changes(tx, &actor, now)?;
+            audit::settle_deliveries(tx)?;
+            let (mut logs, mut named) = (Vec::new(), Vec::new());
+            for tenant_id in approval_key::cancel_key_changes(tx, &actor, now)? {
+                if !logs.contains(&tenant_id) {
+                    named.extend(first.record(tx, &log_key, &tenant_id, &serde_json::Value::Null)?);
+                    logs.push(tenant_id.clone());
+                }
+                tx.record(approval_key::cancelled_by_restore(&tenant_id, &actor, now));
+            }
             let clients = records::clients::disable_until_confirmed(tx, now)?;
             let unconfirmed = format!("{reason}; not confirmed since");
             let consultants = records::consultants::suspend_until_confirmed(tx, &unconfirmed, now)?;
             let more = serde_json::json!({ "clients": clients, "consultants": consultants });
-            let system_log = first.record(tx, &log_key, SYSTEM_LOG, &more)?;
-            Ok(Begun { order, revoked_keys, system_log })
+            named.extend(first.record(tx, &log_key, SYSTEM_LOG, &more)?);
+            logs.push(SYSTEM_LOG.to_owned());
+            Ok(Begun { order, revoked_keys, logs, named })
         })
         .await?;
     cx.tokens.refresh(&cx.store, now).await?;
 
-    let cancelled_mails = mail::cancel_queued(cx).await?;
-    let cancelled_webhook_messages = webhooks::cancel_queued(cx).await?;
-    let (logs, named) = restoration.record_all(cx, key).await?;
+    let (cancelled_mails, cancelled_webhook_messages) = cancel_queued(cx, incarnation).await?;
+    let (logs, named) = restoration.record_all(cx, key, &begun.logs).await?;
     revocations::finish_pending(cx).await?;
     // They have nothing left to end.
     signing_keys::step(cx).await?;
@@ -141,9 +152,9 @@ pub(crate) async fn restore(
         cancelled_webhook_messages,
         revoked_keys: begun.revoked_keys,
         kid,
-        logs: logs + 1,
+        logs: begun.logs.len() + logs,
         origin_suffix: suffix,
-        checkpoints: begun.system_log.into_iter().chain(named).collect(),
+        checkpoints: begun.named.into_iter().chain(named).collect(),
         approval_keys: approval_key::restored_keys(cx, now).await?,
         legal_holds: audit::standing_holds(cx, now).await?,
         retention_days: cx.config.audit.retention.whole_days(),
@@ -155,10 +166,25 @@ pub(crate) async fn restore(
     })
 }
 
+/// Cancels the mails and webhook messages of the backup, unless a restore before this one has: what is queued since then
+/// tells consultants and contacts what has ended. Returns how many.
+async fn cancel_queued(cx: &Context, incarnation: i64) -> Result<(usize, usize), Error> {
+    if !cx.store.read(|conn| Ok(records::restores::has_queues_to_cancel(conn)?)).await? {
+        return Ok((0, 0));
+    }
+    let cancelled = (mail::cancel_queued(cx).await?, webhooks::cancel_queued(cx).await?);
+    let is_noted = cx.store.write(move |tx| Ok(records::restores::note_queues_cancelled(tx, incarnation)?)).await?;
+    if is_noted { Ok(cancelled) } else { Err(another_began()) }
+}
+
+fn another_began() -> Error {
+    Error::new(Code::Unavailable).detail("another restore was begun meanwhile, and goes on")
+}
+
 /// Completes a restore, unless another one was begun meanwhile.
 fn finish(tx: &mut Tx<'_>, incarnation: i64) -> Result<(), Error> {
     if !records::restores::finish(tx, incarnation)? {
-        return Err(Error::new(Code::Unavailable).detail("another restore was begun meanwhile, and goes on"));
+        return Err(another_began());
     }
     tx.wake(Worker::Mail);
     tx.wake(Worker::Webhooks);

@@ -33,7 +33,8 @@ const TRIES: u32 = 20;
 /// Outcome of an attempt to carry out a bulk revocation.
 enum Progress {
     Done,
-    /// Transactions that started before it, and may not see it, are still open.
+    /// Transactions that started before it, and may not see it, are still open; or a restore has yet to cancel the mails of
+    /// the backup, and would cancel those that tell of it.
     TooEarly,
     /// Another instance carries it out, or has finished it.
     LeaseLost,
@@ -118,8 +119,9 @@ async fn has_older_writers(cx: &Context, id: &RevocationId) -> Result<bool, Erro
 }
 
 async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
+    let waits = cx.store.read(|conn| Ok(records::restores::has_queues_to_cancel(conn)?)).await?;
     // A link that is issued but not yet committed must not be skipped.
-    if has_older_writers(cx, id).await? {
+    if waits || has_older_writers(cx, id).await? {
         return Ok(Progress::TooEarly);
     }
     let (own, now) = (id.clone(), cx.clock.now());

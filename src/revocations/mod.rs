@@ -438,9 +438,12 @@ pub(crate) async fn of_act(cx: &Context, id: Option<RevocationId>) -> Result<Opt
 }
 
 /// Carries every pending bulk revocation out to its end, for the command line: there may be no worker. What fails for good
-/// ends it.
+/// ends it. What waits for a restore that broke off is left to the one that repeats it.
 pub(crate) async fn finish_pending(cx: &Context) -> Result<(), Error> {
-    while cx.store.read(|conn| Ok(records::revocations::any_pending(conn)?)).await? {
+    let is_left = |conn: &mut Conn| {
+        Ok(records::revocations::any_pending(conn)? && !records::restores::has_queues_to_cancel(conn)?)
+    };
+    while cx.store.read(is_left).await? {
         if let (_, Some(lasting)) = carry_out::attempt(cx).await? {
             return Err(lasting);
         }

@@ -32,7 +32,12 @@ pub(super) const AT_ONCE: usize = 10;
 /// # Errors
 /// When the store is unavailable.
 pub(crate) async fn step(cx: &Context) -> Result<(), Error> {
-    for revocation in cx.store.read(|conn| Ok(records::signing_keys::open_revocations(conn)?)).await? {
+    let open = cx.store.read(|conn| {
+        // A restore would cancel the mails that tell of it.
+        let waits = records::restores::has_queues_to_cancel(conn)?;
+        Ok(if waits { Vec::new() } else { records::signing_keys::open_revocations(conn)? })
+    });
+    for revocation in open.await? {
         carry_out(cx, &revocation, usize::MAX).await?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType, Reach, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
@@ -287,7 +288,9 @@ pub(crate) fn replace_all(
 
 /// Carries the revocation of a key out to its end, for the command line: there may be no worker.
 pub(crate) async fn finish(cx: &Context, mut revoked: RevokedKey) -> Result<RevokedKey, Error> {
-    while revoked.done_at.is_none() {
+    // What waits for a restore that broke off is left to the one that repeats it.
+    let waits = |conn: &mut Conn| Ok(records::restores::has_queues_to_cancel(conn)?);
+    while revoked.done_at.is_none() && !cx.store.read(waits).await? {
         carry_out::step(cx).await?;
         revoked = read_revoked(cx, revoked.kid).await?;
         if revoked.done_at.is_none() {

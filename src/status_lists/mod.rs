@@ -140,9 +140,9 @@ async fn signed_at(
     let mut lists = cache.0.lock().await;
     let known = lists.get(&list).cloned();
     let young = |signed: &Signed| {
-        signed.epochs.of_keys().covers(epochs.of_keys()) && now.last(Duration::seconds(TTL_SECONDS)).contains(signed.at)
+        signed.epochs.have_keys_of(&epochs) && now.last(Duration::seconds(TTL_SECONDS)).contains(signed.at)
     };
-    let current = |signed: &Signed| signed.epochs.cover(&epochs) && signed.until.is_none_or(|until| now < until);
+    let current = |signed: &Signed| signed.epochs == epochs && signed.until.is_none_or(|until| now < until);
     if let Some(known) = known.as_ref().filter(|known| young(known) && current(known)) {
         return Ok(known.token.clone());
     }

@@ -128,6 +128,8 @@ pub(crate) struct Keyring {
     revoked: Vec<RevokedKey>,
     /// The key epoch at which the keys were read.
     epoch: KeyEpoch,
+    /// Number of the reading, in the order in which they began.
+    reading: u64,
 }
 
 impl Keyring {
@@ -147,7 +149,7 @@ impl Keyring {
                 row,
             })
         });
-        Ok(Self { keys: keys.collect::<Result<_, Error>>()?, revoked: Vec::new(), epoch })
+        Ok(Self { keys: keys.collect::<Result<_, Error>>()?, revoked: Vec::new(), epoch, reading: 0 })
     }
 
     /// The same with keys that were revoked.
@@ -158,6 +160,16 @@ impl Keyring {
         });
         self.revoked = keys.collect::<Result<_, Error>>()?;
         Ok(self)
+    }
+
+    /// The same as it was read by a reading.
+    pub(crate) const fn read_by(mut self, reading: u64) -> Self {
+        self.reading = reading;
+        self
+    }
+
+    pub(crate) const fn reading(&self) -> u64 {
+        self.reading
     }
 
     /// The public half of a key that was revoked.

@@ -15,6 +15,7 @@ pub(crate) mod keyring;
 mod proof;
 mod verified;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
@@ -65,8 +66,12 @@ pub struct Tokens {
     /// Longest time that a token of a key may be in use after it was signed.
     longest_use: time::Duration,
     keyring: RwLock<Arc<Keyring>>,
-    /// Lets one task at a time read the keys.
-    reading: tokio::sync::Mutex<()>,
+    /// Number of readings of the keys that have begun.
+    readings: AtomicU64,
+    /// The connection epoch for which the keys were read: the next server may have lost some of them.
+    connection: AtomicU64,
+    /// Lets one request at a time read the keys.
+    turn: tokio::sync::Mutex<()>,
     /// Validation of access tokens of any portal.
     access: Validation,
     verified: VerifiedTokens,
@@ -138,7 +143,9 @@ impl Tokens {
             // A window may begin `max_duration` ahead, and last as long.
             longest_use: config.links.max_duration * 2 + time::Duration::hours(24),
             keyring: RwLock::new(Arc::new(Keyring::default())),
-            reading: tokio::sync::Mutex::new(()),
+            readings: AtomicU64::new(0),
+            connection: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::new(()),
             verified: VerifiedTokens::default(),
             own: OwnTokens::default(),
         }
@@ -177,6 +184,7 @@ impl Tokens {
     }
 
     async fn read_keys(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
+        let reading = self.readings.fetch_add(1, Ordering::SeqCst) + 1;
         // The epoch first: a change in between is then read again, and never missed.
         let since = now.minus(self.longest_use);
         let (epoch, stored, rows, revoked) = db
@@ -188,10 +196,11 @@ impl Tokens {
             })
             .await?;
         check_master_key(&self.master_key, stored.as_deref())?;
-        let fresh = Keyring::open(rows, epoch, &self.master_key)?.knowing(revoked)?;
+        let fresh = Keyring::open(rows, epoch, &self.master_key)?.knowing(revoked)?.read_by(reading);
         let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
-        // Of two readings of the same database the older one is not taken; one of another incarnation is.
-        if fresh.epoch().covers(ring.epoch()) || fresh.epoch().incarnation != ring.epoch().incarnation {
+        // The reading that began last is taken, whatever its epoch is: after a failover the database may have lost a change
+        // of its keys, and after a restore it has.
+        if fresh.reading() > ring.reading() {
             let lost_a_key = !ring.is_within(&fresh);
             *ring = Arc::new(fresh);
             drop(ring);
@@ -202,26 +211,35 @@ impl Tokens {
         Ok(())
     }
 
-    /// Reads the keys again, unless they were read at `epoch` or later.
+    /// Reads the keys again for a request that found others, at a connection epoch, than [`Tokens::are_of`] knows.
     ///
     /// # Errors
     /// As [`Tokens::refresh`].
-    pub(crate) async fn refresh_if_stale(&self, db: &Store, epoch: KeyEpoch, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn read_for(&self, db: &Store, connection: u64, now: Timestamp) -> Result<(), Error> {
+        let begun = self.readings.load(Ordering::SeqCst);
         // All who wait for the lock share the time-out: they must not wait for it one after the other.
         within(ANSWER_TIMEOUT, async {
-            let _reading = self.reading.lock().await;
-            // Another request may have read them meanwhile.
-            if self.epoch().covers(epoch) {
-                return Ok(());
+            let _turn = self.turn.lock().await;
+            // One that began meanwhile may have ended, too.
+            if self.reading() <= begun {
+                self.refresh(db, now).await?;
             }
-            self.refresh(db, now).await
+            self.connection.fetch_max(connection, Ordering::SeqCst);
+            Ok(())
         })
         .await
     }
 
-    /// The key epoch at which this instance last read the keys.
-    pub(crate) fn epoch(&self) -> KeyEpoch {
-        self.keyring.read().unwrap_or_else(PoisonError::into_inner).epoch()
+    /// Whether the keys were read at this key epoch, and through a connection that is as good: a lower one is another one,
+    /// because the database may have lost a change of its keys in a failover.
+    pub(crate) fn are_of(&self, epoch: KeyEpoch, connection: u64) -> bool {
+        let ring = self.keyring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.epoch() == epoch && self.connection.load(Ordering::SeqCst) >= connection
+    }
+
+    /// Number of the reading of the keys that counts.
+    pub(crate) fn reading(&self) -> u64 {
+        self.ring().reading()
     }
 
     /// Creates the first signing key, or the next one after the last was revoked, unless another instance was faster.

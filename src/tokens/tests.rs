@@ -35,7 +35,9 @@ fn tokens_of(issuer: &str, active_from: Timestamp) -> Tokens {
         master_key,
         longest_use: Duration::weeks(8),
         keyring: RwLock::new(Arc::new(ring)),
-        reading: tokio::sync::Mutex::new(()),
+        readings: AtomicU64::new(0),
+        connection: AtomicU64::new(0),
+        turn: tokio::sync::Mutex::new(()),
         access: validation(issuer, &[PORTAL, "https://ess.example"]),
         verified: VerifiedTokens::default(),
         own: OwnTokens::default(),
@@ -412,4 +414,15 @@ fn a_signature_is_verified_once_and_only_while_its_key_and_its_token_live() {
     *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(Vec::new(), later, &tokens.master_key).unwrap());
     assert!(tokens.verify_access(&token, now()).is_none(), "its key was removed");
     assert!(!tokens.still_counts(&first, now()));
+}
+
+#[test]
+fn keys_of_another_epoch_or_an_earlier_connection_are_read_again() {
+    let tokens = tokens();
+    let at = |number| KeyEpoch { incarnation: 0, number };
+    assert!(tokens.are_of(at(0), 0));
+    // A lower epoch is that of a database that has lost a change, and so may be the same one.
+    assert!(!tokens.are_of(at(1), 0) && !tokens.are_of(at(-1), 0) && !tokens.are_of(at(0), 1));
+    tokens.connection.fetch_max(1, Ordering::SeqCst);
+    assert!(tokens.are_of(at(0), 1) && tokens.are_of(at(0), 0));
 }

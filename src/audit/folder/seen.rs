@@ -8,6 +8,7 @@ use crate::audit::restored::OutsideCheckpoint;
 use crate::audit::store;
 use crate::db::Conn;
 use crate::error::Error;
+use crate::journal::tree::base64;
 use crate::records::restores;
 
 /// Logs that one statement asks for: on SQLite it looks for each of them with each of their sizes.
@@ -157,11 +158,7 @@ fn lacking_of(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Result<Vec<
         is_signed
             || of_log.any(|restore| {
                 let is_later = own.is_none_or(|own| restore.restored_at > own.restored_at);
-                is_later
-                    && restore.checkpoint_size.is_some_and(|named| {
-                        let is_named = restore.checkpoint_root.as_deref() == Some(one.root.0.as_slice());
-                        size(one) < named || (size(one) == named && is_named)
-                    })
+                is_later && restore.names(&one.log_name, size(one), &base64(&one.root.0))
             })
     };
     Ok(checkpoints.iter().filter(|one| !is_there(one)).cloned().collect())

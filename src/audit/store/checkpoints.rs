@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, BigInt, Binary, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Text};
 
 use crate::audit::CheckpointChannel;
 use crate::clock::{Stretch, Timestamp, lies_in};
@@ -20,6 +20,13 @@ pub(in crate::audit) struct CheckpointRow {
     pub root: Vec<u8>,
     pub note: String,
     pub signed_at: Timestamp,
+}
+
+impl CheckpointRow {
+    /// Whether it was signed under the name of a log.
+    pub(in crate::audit) fn is_of(&self, log_name: &str) -> bool {
+        self.note.lines().next().is_some_and(|origin| origin.ends_with(&format!("/audit/{log_name}")))
+    }
 }
 
 /// A key that signs checkpoints, sealed at rest.
@@ -137,7 +144,7 @@ pub(in crate::audit) struct DeliveryRow {
     pub last_error: Option<String>,
 }
 
-/// Logs that have grown since their last delivered checkpoint, and whose next attempt is due.
+/// Logs whose newest checkpoint was not delivered, and whose next attempt is due.
 pub(in crate::audit) fn undelivered(
     conn: &mut Conn,
     channel: CheckpointChannel,
@@ -145,11 +152,16 @@ pub(in crate::audit) fn undelivered(
     put_off: Stretch,
 ) -> QueryResult<Vec<String>> {
     let waits = lies_in!(deliveries::next_attempt_at, put_off);
+    // By what was signed: logs that have only grown would keep others from their turn.
+    let newest = "(SELECT max(c.size) FROM audit_checkpoints c WHERE c.tenant_id = audit_logs.tenant_id)";
+    let is_delivered = diesel::dsl::sql::<Bool>(&format!("checkpoint_deliveries.size >= {newest}"));
     let settled = deliveries::table
         .filter(deliveries::tenant_id.eq(logs::tenant_id))
         .filter(deliveries::channel.eq(channel))
-        .filter(deliveries::size.ge(logs::size).or(waits));
+        .filter(is_delivered.or(waits));
+    let signed = checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id));
     logs::table
+        .filter(diesel::dsl::exists(signed))
         .filter(diesel::dsl::not(diesel::dsl::exists(settled)))
         .select(logs::tenant_id)
         .order(logs::tenant_id)
@@ -222,6 +234,13 @@ pub(in crate::audit) fn not_delivered(
         .filter(deliveries::next_attempt_at.eq(lease_until))
         .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
         .execute(conn)
+}
+
+/// Takes what was signed and not delivered for delivered, so that it does not wait before all others.
+pub(crate) fn settle_deliveries(conn: &mut Conn) -> QueryResult<usize> {
+    let newest = "(SELECT max(c.size) FROM audit_checkpoints c WHERE c.tenant_id = checkpoint_deliveries.tenant_id)";
+    let newest = diesel::dsl::sql::<BigInt>(&format!("coalesce({newest}, size)"));
+    diesel::update(deliveries::table).set(deliveries::size.eq(newest)).execute(conn)
 }
 
 /// Whether a checkpoint of any log was ever delivered.

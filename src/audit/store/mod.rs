@@ -18,8 +18,8 @@ use crate::journal::rows::{Row, StoredEvent, with_payloads};
 use crate::records::scan::SCANNED;
 use crate::records::scan_end;
 
-pub(crate) use checkpoints::delivered_last;
 pub(super) use checkpoints::*;
+pub(crate) use checkpoints::{delivered_last, settle_deliveries};
 pub(crate) use persons::index_principals;
 pub(super) use persons::{Touches, sessions_touching, touches};
 pub(super) use retention::*;

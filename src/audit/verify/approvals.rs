@@ -114,6 +114,10 @@ pub(super) struct Approvals<'k> {
     knows_changes: bool,
     in_effect: Option<(String, Timestamp)>,
     ordered: Option<(Timestamp, Option<String>)>,
+    /// What was in effect before each order that has taken effect, until the key was changed otherwise.
+    before_orders: Vec<Option<(String, Timestamp)>>,
+    /// Whether the event before is a restore, or what it cancelled.
+    is_restored: bool,
     /// The newest time of the events so far: whoever keeps the log cannot date an event earlier to have it count.
     newest: Option<Timestamp>,
     links: HashMap<String, Known>,
@@ -128,6 +132,8 @@ impl<'k> Approvals<'k> {
             knows_changes,
             in_effect: None,
             ordered: None,
+            before_orders: Vec::new(),
+            is_restored: false,
             newest: None,
             links: HashMap::new(),
             had: BTreeSet::new(),
@@ -160,9 +166,13 @@ impl<'k> Approvals<'k> {
         let newest = self.newest.map_or(at, |newest| newest.max(at));
         self.newest = Some(newest);
         if let Some((effective_at, next)) = self.ordered.take_if(|(effective_at, _)| *effective_at <= at) {
+            self.before_orders.push(self.in_effect.clone());
             self.put_in_effect(next, effective_at);
         }
         let kind = member(leaf, "type").as_str().and_then(|kind| kind.parse::<EventType>().ok());
+        let is_cancelled = kind == Some(EventType::ApprovalKeyChangeCancelled);
+        let goes_on = kind == Some(EventType::LogRestored) || (self.is_restored && is_cancelled);
+        let is_restored = std::mem::replace(&mut self.is_restored, goes_on);
         let judged = [
             EventType::LinkApproved,
             EventType::LinkExtended,
@@ -180,6 +190,7 @@ impl<'k> Approvals<'k> {
             EventType::LinkExtended => self.approval(event, Signed::ExtensionApproval, at),
             EventType::LinkIssued => self.issued(event),
             EventType::ApprovalKeyChangeCancelled if self.forget_order() => Ok(()),
+            EventType::ApprovalKeyChangeCancelled if is_restored && self.undo_order() => Ok(()),
             EventType::ApprovalKeyChangeCancelled => {
                 Err("it cancels a change of the approval key that has taken effect".to_owned())
             }
@@ -200,6 +211,16 @@ impl<'k> Approvals<'k> {
             self.found.key_changes.pop();
         }
         had
+    }
+
+    /// A restore undoes an order whose time has come since the backup: whether it was cancelled meanwhile is lost. It stays
+    /// among the changes of the key, for what was approved until then. Whether there was one.
+    fn undo_order(&mut self) -> bool {
+        let before = self.before_orders.pop();
+        if let Some(before) = &before {
+            self.in_effect.clone_from(before);
+        }
+        before.is_some()
     }
 
     fn key(&self, thumbprint: &str) -> Result<&'k PublicKey, String> {
@@ -235,6 +256,7 @@ impl<'k> Approvals<'k> {
             }
         }
         let (change, next) = key_change(event, proof, by);
+        self.before_orders.clear();
         self.put_in_effect(next, at);
         self.found.key_changes.push(change);
         Ok(())

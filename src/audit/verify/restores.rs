@@ -1,7 +1,7 @@
 //! Restores within a log: the one break between two checkpoints of a log that is accepted.
 //!
 //! A restored log goes on under another origin from its event `log.restored` on,
-//! which names the origin before and the newest checkpoint that was kept outside.
+//! which names the origin before and the newest checkpoints that were kept outside.
 //! A checkpoint under the earlier origin must be one of the tree before that event,
 //! or lie within what the event names as lost; one under the later origin must
 //! cover the event. Every other difference is a failure, as in a log without a
@@ -45,8 +45,8 @@ pub(super) struct Break {
     pub previous_origin: String,
     pub origin: String,
     events_lost: Option<u64>,
-    /// Origin, size and root of the newest checkpoint that was kept outside.
-    outside: Option<(String, u64, Hash)>,
+    /// Origin, size and root of the newest checkpoint of each name that was kept outside.
+    outside: Vec<(String, u64, Hash)>,
 }
 
 impl Break {
@@ -54,28 +54,28 @@ impl Break {
     pub(super) fn parse(index: u64, payload: &Value) -> Option<Self> {
         let data = payload.get("data")?;
         let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
-        let outside = match data.get("checkpoint") {
-            None => None,
-            Some(outside) => Some((
-                text(outside, "origin")?,
-                member(outside, "size").as_u64()?,
-                Hash::parse_hash(member(outside, "root").as_str()?).ok()?,
-            )),
-        };
+        let more = member(data, "more_checkpoints").as_array();
+        let outside = data.get("checkpoint").into_iter().chain(more.into_iter().flatten()).map(|outside| {
+            let root = Hash::parse_hash(member(outside, "root").as_str()?).ok()?;
+            Some((text(outside, "origin")?, member(outside, "size").as_u64()?, root))
+        });
+        let outside = outside.collect::<Option<Vec<_>>>()?;
         let (previous_origin, origin) = (text(data, "previous_origin")?, text(data, "origin")?);
         Some(Self { index, previous_origin, origin, events_lost: member(data, "events_lost").as_u64(), outside })
     }
 
     /// Whether the event names the checkpoint, or a later one of the same name.
     fn names(&self, signed: &Signed) -> bool {
-        self.outside.as_ref().is_some_and(|(origin, size, root)| {
+        self.outside.iter().any(|(origin, size, root)| {
             *origin == signed.origin && (signed.size < *size || (signed.size == *size && signed.root == *root))
         })
     }
 
     /// Whether the event names exactly this checkpoint.
     fn is_about(&self, signed: &Signed) -> bool {
-        self.names(signed) && self.outside.as_ref().is_some_and(|(_, size, _)| *size == signed.size)
+        self.outside
+            .iter()
+            .any(|(origin, size, root)| (origin, *size, root) == (&signed.origin, signed.size, &signed.root))
     }
 }
 

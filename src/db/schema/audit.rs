@@ -17,6 +17,7 @@ diesel::table! {
         restored_at -> Timestamp,
         checkpoint_size -> Nullable<BigInt>,
         checkpoint_root -> Nullable<Binary>,
+        checkpoints -> Nullable<Text>,
     }
 }
 

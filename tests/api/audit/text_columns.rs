@@ -79,6 +79,7 @@ pub(super) fn end_of(column: &str) -> Option<End> {
         ("audit_erasures", "reason") => Kept("why it was erased is a part of the proof"),
         ("audit_erasures", "actor_name") => Impersonal,
         ("audit_logs" | "audit_restores", "suffix") | ("audit_checkpoints", "note") => Impersonal,
+        ("audit_restores", "checkpoints") => Impersonal,
         ("checkpoint_deliveries", "channel" | "last_error") => Impersonal,
         ("audit_keys", _) => Impersonal,
         ("legal_holds", "reason" | "placed_by_name" | "release_reason" | "released_by_name") => Erased,

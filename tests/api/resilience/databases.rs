@@ -37,6 +37,48 @@ async fn open_session(world: &World, operator: &Api) -> serde_json::Value {
     operator.redeem(&code_of(&answer)).await.ok()
 }
 
+/// The last change of the signing keys is lost in a failover: the next primary has an earlier key epoch.
+#[test]
+fn a_copy_goes_on_with_the_keys_that_the_next_primary_has() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let Some(mut servers) = Replicated::start() else { return };
+        let key = create_admin(&servers.primary());
+        let both = servers.both();
+        let process = Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", both.as_str())], Stdio::null());
+        let portal = Api::new(&process.base, Some(&key));
+        let session = open_session(world, &portal).await;
+        let kids = async || {
+            let set = portal.get("/.well-known/jwks.json").await.ok();
+            let keys = set["keys"].as_array().unwrap().iter();
+            keys.map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let stands = kids().await;
+        servers.order("lagging");
+        let revoke = format!("/v1/keys/{}/revoke", stands[0]);
+        portal.post(&revoke, &json!({ "reason": "It may have leaked" })).await.ok();
+        let lost = kids().await;
+        assert!(!lost.contains(&stands[0]), "{lost:?}");
+
+        servers.order("stop");
+        servers.order("promote");
+        eventually("it is ready", async || (portal.get("/readyz").await.status == 200).then_some(())).await;
+        let is_active = async || {
+            let reply = portal.form("/v1/introspect", &[("token", session["access_token"].as_str().unwrap())]).await;
+            (reply.status == 200).then(|| reply.body["active"] == true)
+        };
+        assert!(eventually("introspection answers", is_active).await, "the session lives on this primary");
+        assert_eq!(kids().await, stands);
+        // What is mailed is signed with a key that the database knows.
+        let another = json!({ "name": "Asha Rao", "email": "asha@support.example" });
+        let another = portal.post("/v1/consultants", &another).await.ok();
+        let link = portal.issue(another["id"].as_str().unwrap()).await;
+        let token = world.token(&link, 1).await;
+        let answer = portal.post("/l/continue", &json!({ "token": token })).await.ok();
+        let again = portal.redeem(&code_of(&answer)).await.ok();
+        assert!(portal.is_active(again["access_token"].as_str().unwrap()).await);
+    });
+}
+
 #[test]
 fn a_standby_is_never_asked() {
     World::run(Database::Sqlite, &Settings::no_service(), async |world| {

@@ -252,6 +252,32 @@ fn what_another_process_acknowledges_beside_a_removed_log_stays() {
     });
 }
 
+/// A command through another name would have a write-ahead log of its own, and say that it has stopped what goes on.
+#[test]
+fn no_command_acts_through_another_name_of_the_database() {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
+        let file = std::path::PathBuf::from(world.database_url.strip_prefix("sqlite://").unwrap());
+        let other = file.with_extension("other");
+        std::fs::hard_link(&file, &other).unwrap();
+        let through = |url: &str, arguments: &[&str]| {
+            crate::support::command(world).args(arguments).env("MAGIC_LINK_DATABASE_URL", url).output().unwrap()
+        };
+        let (named, freeze) = (format!("sqlite://{}", other.display()), ["freeze", "--reason", "A break-in"]);
+        let brake = ["link", "revoke-all", "--everything", "--reason", "A break-in"];
+        let refused: [(&str, &[&str]); 4] =
+            [(&named, &freeze), (&named, &brake), (&named, &["restore"]), (&world.database_url, &freeze)];
+        for (url, arguments) in refused {
+            let refused = through(url, arguments);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains("hard links"), "{arguments:?}: {said}");
+        }
+        assert!(!std::path::Path::new(&format!("{}-wal", other.display())).exists());
+        std::fs::remove_file(&other).unwrap();
+        assert!(through(&world.database_url, &freeze).status.success());
+        assert_eq!(world.admin.get("/v1/issuing").await.ok()["frozen"], true);
+    });
+}
+
 /// The configuration names a symbolic link: SQLite keeps its log beside the file itself.
 #[test]
 fn a_symbolic_link_to_the_database_hides_nothing() {

@@ -11,7 +11,8 @@ use wiremock::ResponseTemplate;
 
 use super::{click, confirm, json, ready};
 use crate::support::{
-    Api, Backup, Database, Receiver, Reply, Settings, Signer, Sql, World, apply, command, eventually, on_both_databases,
+    Api, Auditor, Backup, Database, Receiver, Reply, Settings, Signer, Sql, World, apply, command, eventually,
+    on_both_databases,
 };
 
 /// The claims of a token, unverified.
@@ -142,6 +143,62 @@ async fn what_was_queued_is_not_sent(world: &World) {
     assert_eq!(of_issuing().await, "cancelled");
 }
 
+/// The consultant and the admin are told that a link's access has ended, once the provider takes mails again.
+async fn are_told(admin: &Api, link: &str) -> bool {
+    let states = notices(admin, link).await;
+    states.len() == 2 && states.iter().all(|state| state == "queued" || state == "sending")
+}
+
+/// States of the notices that a link's access has ended.
+async fn notices(admin: &Api, link: &str) -> Vec<String> {
+    let mut states = Vec::new();
+    for template in ["access_revoked", "access_withdrawn"] {
+        let path = format!("/v1/mail-deliveries?template={template}&magic_link_id={link}");
+        let page = admin.get(&path).await.ok();
+        states.extend(page["items"].as_array().unwrap().iter().map(|one| text(one, "state").to_owned()));
+    }
+    states
+}
+
+#[apply(on_both_databases)]
+async fn who_is_told_of_a_restore_is_told_however_often_it_is_run(world: &World) {
+    let (admin, portal) = (world.admin.clone().patient(), world.portal("cloud", "acme").await.patient());
+    let link = portal.issue(&world.consultant().await).await;
+    world.token(&link, 1).await;
+    world.mails.misbehave(ResponseTemplate::new(503));
+    json(world, &["restore"]).await;
+    let again = json(world, &["restore"]).await;
+    assert_eq!((&again["cancelled_mails"], &again["cancelled_webhook_messages"]), (&json!(0), &json!(0)), "{again}");
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    assert!(are_told(&admin, &link).await, "{:?}", notices(&admin, &link).await);
+    // A later restore begins anew, of whichever backup.
+    json(world, &["unfreeze"]).await;
+    json(world, &["restore"]).await;
+    confirm(world, &[&admin]).await;
+    assert_eq!(notices(&admin, &link).await, ["cancelled", "cancelled"]);
+}
+
+/// A restore was killed before it had cancelled what was queued, and a copy of the service runs.
+#[apply(on_both_databases)]
+async fn what_ends_before_a_restore_is_repeated_is_told_after_it(world: &World) {
+    let admin = world.admin.clone().patient();
+    let link = admin.issue(&world.consultant().await).await;
+    world.token(&link, 1).await;
+    world.mails.misbehave(ResponseTemplate::new(503));
+    let begun = "UPDATE service_state SET restoring_at = '2026-11-22 10:00:00', erasing_held = true";
+    Sql::of(world).run(begun).unwrap();
+    let revoke = json!({ "tenant_id": "acme", "reason": "All of it" });
+    assert_eq!(admin.post("/v1/revocations", &revoke).await.ok()["state"], "running");
+    assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+    // The brakes do not wait for it.
+    json(world, &["link", "revoke-all", "--everything", "--reason", "All of it"]).await;
+    json(world, &["restore"]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    assert!(are_told(&admin, &link).await, "{:?}", notices(&admin, &link).await);
+}
+
 #[apply(on_both_databases)]
 async fn a_restore_that_broke_off_keeps_the_service_from_being_ready(world: &World) {
     let (admin, consultant) = (world.admin.clone().patient(), world.consultant().await);
@@ -227,6 +284,46 @@ async fn an_ordered_change_of_an_approval_key_does_not_come_back(world: &World) 
     ready(world).await;
     let key = admin.get(path).await.ok();
     assert_eq!((&key["required"], key.get("ordered_change")), (&json!(true), None));
+}
+
+/// The order waits in the backup, and its time has come when that is restored: it may have been cancelled meanwhile.
+#[apply(on_both_databases)]
+async fn an_ordered_change_whose_time_came_after_the_backup_does_not_come_back(world: &World) {
+    let admin = world.admin.clone().patient();
+    let tenant = json!({ "name": "ACME", "contacts": [{ "name": "Anil Rao", "email": "anil@acme.example" }] });
+    admin.put("/v1/tenants/acme", &tenant).await.ok();
+    let (path, customer) = ("/v1/tenants/acme/approval-key", Signer::new());
+    admin.put(path, &json!({ "public_key": customer.jwk() })).await.ok();
+    admin.post(&format!("{path}/remove"), &json!({})).await.ok();
+    // No log is signed once more within the hour.
+    for log in ["acme", "_system"] {
+        assert_eq!(admin.get(&format!("/v1/audit-log/{log}/checkpoint")).await.status, 200);
+    }
+    let comes = json!(world.clock.now().plus(Duration::seconds(3)));
+    let comes = comes.as_str().unwrap().replace('T', " ").replace('Z', "");
+    let change = format!("UPDATE tenant_approval_keys SET effective_at = '{comes}' WHERE seq = 2");
+    Sql::of(world).run(&change).unwrap();
+    let backup = Backup::of(world);
+    backup.restore(world);
+    let required = async || admin.get(path).await.ok()["required"].clone();
+    eventually("its time has come", async || (required().await == false).then_some(())).await;
+    // A command that is recorded before the restore is no sign of when the backup was made.
+    json(world, &["freeze", "--reason", "A break-in"]).await;
+    let done = json(world, &["restore"]).await;
+    assert_eq!(done["approval_keys"][0]["key_thumbprint"], json!(customer.thumbprint()));
+    confirm(world, &[&world.admin]).await;
+    ready(world).await;
+    assert_eq!(required().await, true);
+    let mut auditor = Auditor::of("acme", &admin).await;
+    auditor.approval_keys.push(customer.jwk().to_string());
+    auditor.audit(&admin).await;
+    // What was seen in effect before the backup stays.
+    let long_ago = "UPDATE tenant_approval_keys SET cancelled_at = NULL, created_at = '2026-01-01 00:00:00', \
+                    effective_at = '2026-01-04 00:00:00' WHERE seq = 2";
+    Sql::of(world).run(long_ago).unwrap();
+    json(world, &["restore"]).await;
+    confirm(world, &[&world.admin]).await;
+    assert_eq!(required().await, false);
 }
 
 /// Whether the payloads of a log may be erased that were recorded 400 days ago.

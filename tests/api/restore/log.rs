@@ -199,3 +199,61 @@ async fn the_log_of_a_tenant_that_is_younger_than_the_backup_says_what_is_lost(w
     auditor.accepts(&auditor.export(&admin).await, &[&third, &again]);
     auditor.refuses(&auditor.export(&admin).await, &[&lost], "without naming it");
 }
+
+/// The trees of two names are two, whatever their sizes.
+#[apply(on_both_databases)]
+async fn a_second_restore_of_one_backup_names_what_was_signed_before_and_after_the_first(world: &World) {
+    let admin = world.admin.clone().patient();
+    grow(world, &admin, 2).await;
+    let auditor = Auditor::of("acme", &admin).await;
+    let backup = Backup::of(world);
+    grow(world, &admin, 9).await;
+    let first = auditor.checkpoint(&admin).await;
+    backup.restore(world);
+    json(world, &["restore", "--checkpoint", &file(world, "first", &first)]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    grow(world, &admin, 2).await;
+    let second = auditor.checkpoint(&admin).await;
+    assert!(size_of(&second) < size_of(&first) && second.lines().next() != first.lines().next());
+
+    backup.restore(world);
+    let (one, other) = (file(world, "first", &first), file(world, "second", &second));
+    let done = json(world, &["restore", "--checkpoint", &other, "--checkpoint", &one]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    let data = breaks(&admin, "acme").await[0]["data"].clone();
+    let kept = usize::try_from(breaks(&admin, "acme").await[0]["log_index"].as_u64().unwrap()).unwrap();
+    let named = |checkpoint: &str, origin: bool| {
+        let mut named = json!({
+            "tenant_id": "acme", "checkpoint_size": size_of(checkpoint), "events_lost": size_of(checkpoint) - kept,
+        });
+        if origin {
+            named["checkpoint_origin"] = json!(checkpoint.lines().next().unwrap());
+        }
+        named
+    };
+    assert_eq!(done["checkpoints"], json!([named(&first, false), named(&second, true)]));
+    assert_eq!(data["events_lost"], size_of(&first) - kept);
+    assert_eq!(data["more_checkpoints"][0]["origin"], second.lines().next().unwrap());
+    assert_eq!(data["more_checkpoints"][0]["events_lost"], size_of(&second) - kept);
+    grow(world, &admin, 20).await;
+    let export = auditor.export(&admin).await;
+    for given in [&[&first] as &[_], &[&second], &[&first, &second], &[&second, &first]] {
+        let given: Vec<&str> = given.iter().map(|text| text.as_str()).collect();
+        auditor.accepts(&export, &given);
+    }
+
+    // One that is found later is named by one more restore; what was named stays so.
+    backup.restore(world);
+    json(world, &["restore", "--checkpoint", &other]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    let export = auditor.export(&admin).await;
+    auditor.accepts(&export, &[&second]);
+    auditor.refuses(&export, &[&first, &second], "without naming it");
+    json(world, &["restore", "--checkpoint", &one]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    auditor.accepts(&auditor.export(&admin).await, &[&first, &second]);
+}

@@ -317,6 +317,64 @@ async fn the_folder_of_another_installation_vouches_for_nothing(world: &World) {
     assert!(mark.lines().nth(1).is_some_and(|owner| owner.starts_with("127.0.0.1:8080 ")), "{mark}");
 }
 
+// What the backup had signed and not delivered is older than what is outside.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_checkpoint_that_waits_in_the_backup_takes_no_newer_ones_place(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    kept(&world.admin.at(&process.base).patient(), &outside).await;
+    process.kill();
+    let waits = "UPDATE checkpoint_deliveries SET size = 0, next_attempt_at = '2026-01-01 00:00:00'";
+    Sql::of(world).run(waits).unwrap();
+    let backup = Backup::of(world);
+    let process = start(world, &outside);
+    let newest = kept(&world.admin.at(&process.base).patient(), &outside).await;
+    process.kill();
+    backup.restore(world);
+    assert!(restore(world, &outside).await.status.success());
+    let file = outside.join("acme.checkpoint");
+    let process = start(world, &outside);
+    ready(&process).await;
+    for _ in 0..2 {
+        stepped(&process, "checkpoint files").await;
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), newest);
+    process.kill();
+    // The same backup once more is still behind what is outside.
+    backup.restore(world);
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+    process.kill();
+    // What goes on under another name takes its place.
+    assert!(restore(world, &outside).await.status.success());
+    let process = start(world, &outside);
+    ready(&process).await;
+    let admin = world.admin.at(&process.base).patient();
+    confirm(world, &[&admin]).await;
+    assert_ne!(kept(&admin, &outside).await.lines().next(), newest.lines().next());
+}
+
+// More than are delivered at a time have grown since what was signed of them last.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn logs_that_grow_do_not_keep_the_checkpoint_of_another_one_from_its_turn(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    let others: Vec<String> = (0..60).map(|number| format!("aa-{number}")).collect();
+    for other in &others {
+        admin.put(&format!("/v1/tenants/{other}"), &json!({ "name": other })).await.ok();
+        admin.get(&format!("/v1/audit-log/{other}/checkpoint")).await;
+    }
+    let file = |other: &String| outside.join(format!("{other}.checkpoint"));
+    eventually("all are outside", async || others.iter().all(|other| file(other).exists()).then_some(())).await;
+    for other in &others {
+        admin.put(&format!("/v1/tenants/{other}"), &json!({ "name": "It grows" })).await.ok();
+    }
+    kept(&admin, &outside).await;
+}
+
 /// All that was ever signed stays in the table. Each of those outside is found by its log and its size, and not each log with
 /// each of the sizes.
 #[test]

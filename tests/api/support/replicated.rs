@@ -47,6 +47,13 @@ impl Replicated {
                         # What the primary does from now on is not seen here.
                         echo "recovery_min_apply_delay = '1d'" >> "$folder/standby/postgresql.conf"
                         control standby start ;;
+                    lagging)
+                        pg_basebackup -h "$folder" -p "$2" -U postgres -D "$folder/standby" -c fast
+                        settings standby "$3"
+                        # It never hears of what the primary does from now on.
+                        touch "$folder/standby/standby.signal"
+                        control standby start ;;
+                    promote) control standby promote ;;
                 esac
                 echo done
             done
@@ -67,7 +74,8 @@ impl Replicated {
         Some(Self { folder, orders, answers, _shell: shell })
     }
 
-    /// `stop`, `start` (the primary) or `standby` (a copy of the primary as it is now).
+    /// `stop`, `start` (the primary), `standby` (a copy of the primary as it is now), `lagging` (one that stays so even when
+    /// it is promoted) or `promote`.
     pub fn order(&mut self, order: &str) {
         writeln!(self.orders, "{order}").expect("the shell reads");
         let mut answer = String::new();

@@ -208,7 +208,15 @@ fn while_a_key_is_in_effect_nothing_else_approves() {
     assert!(follow(&keys, &events).is_err());
     let mut cancelled = key_event("approval_key.change_cancelled", AT, None, "none");
     cancelled["leaf"].as_object_mut().unwrap().remove("approval");
-    assert!(follow(&keys, &[first.clone(), order("2026-11-20T01:00:00Z"), mark, cancelled]).is_err());
+    let late = [first.clone(), order("2026-11-20T01:00:00Z"), mark, cancelled.clone()];
+    assert!(follow(&keys, &late).is_err());
+    // Unless a restore does so, once for each: nothing unsigned is approved after it.
+    let restored = json!({ "leaf": { "type": "log.restored", "recorded_at": AT }, "payload": {} });
+    let [first_event, ordered, ..] = late;
+    let restore = [first_event, ordered, restored, cancelled.clone()];
+    assert_eq!(follow(&keys, &restore).unwrap().key_changes.len(), 2);
+    assert!(follow(&keys, &[restore.as_slice(), &[unsigned.clone()]].concat()).is_err());
+    assert!(follow(&keys, &[restore.as_slice(), &[cancelled]].concat()).is_err());
 
     // Of a link whose approval was erased nothing tells what it gives: what was signed of its extension stands.
     let text = jws(&key, "magic-link-approval+jwt", &self::claims(false));
