@@ -272,7 +272,9 @@ fn event(
         category: act.category,
         changes,
     };
-    let (is_outside, is_after) = (is_outside(session, act, now), is_after(session, act, now));
+    let ends_at = session.end(now).unwrap_or(session.expires_at);
+    let is_after = act.occurred_at > ends_at.plus(SKEW);
+    let is_outside = is_after || is_before(session, act) || act.occurred_at > now.plus(SKEW);
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)
@@ -283,15 +285,9 @@ fn event(
         .with(&recorded)
 }
 
-/// Whether an act's own time lies after the session.
-fn is_after(session: &Session, act: &ActivityEvent, now: Timestamp) -> bool {
-    act.occurred_at > session.end(now).unwrap_or(session.expires_at).plus(SKEW)
-}
-
-/// Whether an act's own time lies outside the session.
-fn is_outside(session: &Session, act: &ActivityEvent, now: Timestamp) -> bool {
-    let is_before = act.occurred_at < session.started_at.minus(SKEW);
-    is_before || is_after(session, act, now) || act.occurred_at > now.plus(SKEW)
+/// Whether an act's own time lies before the session.
+fn is_before(session: &Session, act: &ActivityEvent) -> bool {
+    act.occurred_at < session.started_at.minus(SKEW)
 }
 
 /// The persons whose data it is, each once.
@@ -312,8 +308,8 @@ fn count(
         let (number, last_seq, last_event_at) = by_source.entry(&act.source).or_default();
         *number += 1;
         *last_seq = act.seq.max(*last_seq);
-        // It has happened, whatever the portal's clock says.
-        let at = if is_outside(session, act, now) { now } else { act.occurred_at.min(now) };
+        // It has happened, and in this session, whatever the portal's clock says.
+        let at = if is_before(session, act) { now } else { act.occurred_at.min(now) };
         *last_event_at = Some(at).max(*last_event_at);
     }
     for (name, (number, last_seq, last_event_at)) in by_source {

@@ -15,7 +15,7 @@ fn event(seq: i64, at: impl serde::Serialize) -> Value {
 
 #[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
-async fn a_session_shows_no_time_outside_itself_as_its_last(world: &World) {
+async fn a_session_shows_no_time_before_itself_as_its_last(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let session = world.open_session(&portal).await;
     let path = format!("/v1/sessions/{}", session["id"].as_str().unwrap());
