@@ -211,7 +211,7 @@ pub(crate) async fn report(
         if too_many_sources || before + recorded > MAX_EVENTS {
             return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportLimitReached, now));
         }
-        count(tx, &id, &fresh, &mut sources, now)?;
+        count(tx, &session, &fresh, &mut sources, now)?;
         violations.tell(tx, &session, client_id.as_ref(), now)?;
         let all = i64::try_from(events.len()).map_err(Error::internal)?;
         Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) })
@@ -269,7 +269,7 @@ fn event(
     };
     let ends_at = session.end(now).unwrap_or(session.expires_at);
     let is_after = act.occurred_at > ends_at.plus(SKEW);
-    let is_outside = is_after || act.occurred_at < session.started_at.minus(SKEW) || act.occurred_at > now.plus(SKEW);
+    let is_outside = is_after || is_before(session, act) || act.occurred_at > now.plus(SKEW);
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)
@@ -280,6 +280,11 @@ fn event(
         .with(&recorded)
 }
 
+/// Whether an act's own time lies before the session.
+fn is_before(session: &Session, act: &ActivityEvent) -> bool {
+    act.occurred_at < session.started_at.minus(SKEW)
+}
+
 /// The persons whose data it is, each once.
 fn principals(act: &ActivityEvent) -> BTreeSet<&str> {
     act.principal_id.iter().chain(&act.principal_ids).map(String::as_str).collect()
@@ -288,7 +293,7 @@ fn principals(act: &ActivityEvent) -> BTreeSet<&str> {
 /// Adds the new events to the counts of their sources.
 fn count(
     tx: &mut Tx<'_>,
-    session: &SessionId,
+    session: &Session,
     fresh: &[(&ActivityEvent, &Vec<u8>)],
     sources: &mut Vec<Source>,
     now: Timestamp,
@@ -298,8 +303,9 @@ fn count(
         let (number, last_seq, last_event_at) = by_source.entry(&act.source).or_default();
         *number += 1;
         *last_seq = act.seq.max(*last_seq);
-        // It has happened, whatever the portal's clock says.
-        *last_event_at = Some(act.occurred_at.min(now)).max(*last_event_at);
+        // It has happened, and in this session, whatever the portal's clock says.
+        let at = if is_before(session, act) { now } else { act.occurred_at.min(now) };
+        *last_event_at = Some(at).max(*last_event_at);
     }
     for (name, (number, last_seq, last_event_at)) in by_source {
         if let Some(source) = sources.iter_mut().find(|source| source.name == name) {
@@ -308,7 +314,7 @@ fn count(
             source.last_event_at = last_event_at.max(source.last_event_at);
             records::sessions::count_events(tx, source)?;
         } else {
-            let source = Source { event_count: number, last_seq, last_event_at, ..Source::new(session, name) };
+            let source = Source { event_count: number, last_seq, last_event_at, ..Source::new(&session.id, name) };
             records::sessions::insert_source(tx, &source)?;
             sources.push(source);
         }

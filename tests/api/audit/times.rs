@@ -15,6 +15,25 @@ fn event(seq: i64, at: impl serde::Serialize) -> Value {
 
 #[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
+async fn a_session_shows_no_time_before_itself_as_its_last(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let path = format!("/v1/sessions/{}", session["id"].as_str().unwrap());
+    let start = world.clock.now();
+    for (seq, at, shown) in [
+        (1, json!("0001-01-01T00:00:00Z"), 5),
+        (2, json!(start.plus(Duration::minutes(7))), 7),
+        (3, json!("9999-12-31T23:59:59Z"), 15),
+    ] {
+        world.clock.advance(Duration::minutes(5));
+        portal.post(&format!("{path}/events"), &json!({ "events": [event(seq, at)] })).await.ok();
+        let last = portal.get(&path).await.ok()["last_event_at"].clone();
+        assert_eq!(last, json!(start.plus(Duration::minutes(shown))), "{seq}");
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
 async fn a_time_outside_the_session_is_taken_and_marked(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let session = world.open_session(&portal).await;
