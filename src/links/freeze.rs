@@ -33,7 +33,7 @@ pub struct Issuing {
 pub struct SetIssuing {
     /// Whether no links are issued from now on.
     pub frozen: bool,
-    /// Why issuing is frozen; required for a freeze.
+    /// Why issuing is frozen, or goes on; required for a freeze.
     #[schema(min_length = 3, max_length = 500)]
     #[serde(default, deserialize_with = "trimmed_if_present")]
     pub reason: Option<String>,
@@ -87,7 +87,11 @@ pub(crate) async fn set_issuing(
                     return Err(Code::RestoreRequired.into());
                 }
                 if ended {
-                    tx.record(Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref()));
+                    let event = Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref());
+                    tx.record(match &request.reason {
+                        Some(reason) => event.with(&serde_json::json!({ "reason": reason })),
+                        None => event,
+                    });
                 }
             }
             Ok(Issuing::of(records::freeze::state(tx)?))

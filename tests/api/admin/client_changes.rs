@@ -1,6 +1,6 @@
 //! A client that is read and changed, by whom, and when it was last seen.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::{Api, Settings, World, apply, on_both_databases};
@@ -136,6 +136,13 @@ async fn a_freeze_is_seen_and_made_from_outside(world: &World) {
     assert_eq!((ready().await, world.admin.post("/v1/magic-links", &issue).await.status.as_u16()), (json!(false), 201));
     let events = world.admin.events("&tenant_id=_system&type=issuing.frozen").await;
     assert_eq!((events.len(), &events[0]["actor"]["type"]), (1, &json!("client")));
+    for (frozen, reason) in [(true, "A rehearsal"), (false, "All clear, INC-77")] {
+        world.admin.put("/v1/issuing", &json!({ "frozen": frozen, "reason": reason })).await.ok();
+    }
+    let ended = world.admin.events("&tenant_id=_system&type=issuing.unfrozen").await;
+    let mut reasons: Vec<&Value> = ended.iter().map(|event| &event["data"]["reason"]).collect();
+    reasons.sort_by_key(|reason| reason.is_string());
+    assert_eq!(reasons, [&Value::Null, &json!("All clear, INC-77")]);
 }
 
 #[apply(on_both_databases)]
