@@ -72,6 +72,10 @@ impl Addresses {
         if !is_seen_url(text) {
             return Err(("malformed", "must not hold blanks, backslashes, or characters that are not seen"));
         }
+        // A parser would add them, and drop more of them.
+        if text.split_once("://").is_none_or(|(_, host)| host.starts_with('/')) {
+            return Err(("malformed", "must be an https address"));
+        }
         let url = Url::parse(text).map_err(|_malformed| ("malformed", "must be an https address"))?;
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -227,6 +231,9 @@ mod tests {
             ("https://portal.example\u{feff}", "malformed"),
             ("https://portal.example\\hook", "malformed"),
             ("https:\\\\portal.example/hook", "malformed"),
+            ("https:portal.example/hook", "malformed"),
+            ("https:///portal.example/hook", "malformed"),
+            ("https://portal.example/ho\u{202e}ok", "malformed"),
             ("mailto:a@b.example", "malformed"),
             ("http://portal.example/", "not_https"),
             ("ftp://portal.example/", "not_https"),

@@ -112,6 +112,7 @@ async fn what_is_wrong_with_an_endpoint_is_told_by_field(world: &World) {
         ("https://portal.example/hook\u{200b}", "malformed"),
         ("https://por\u{ad}tal.example/hook", "malformed"),
         ("https://portal.example\\hook", "malformed"),
+        ("https:portal.example/hook", "malformed"),
         (&format!("https://portal.example/{}", "x".repeat(500)), "too_long"),
     ] {
         for reply in
