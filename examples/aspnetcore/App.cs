@@ -72,13 +72,13 @@ pages.MapPost("/employees/{id}", async (HttpContext context, string id) =>
 
 pages.MapGet("/employees.csv", async (HttpContext context) =>
 {
-    await context.Visitor().Report("employees", new("export", "employees.exported", "employee_list", "all", Category: "export"));
+    await context.Visitor().Report("employees", new("export", "employees.exported", "employee_list", "all", Category: "export", PrincipalIds: [.. employees.Keys]));
     return Table(one => one.Name);
 });
 
 pages.MapGet("/bank-accounts.csv", async (HttpContext context) =>
 {
-    await context.Visitor().Report("employees", new("export", "bank_accounts.exported", "employee_list", "all", Category: "bank_account"));
+    await context.Visitor().Report("employees", new("export", "bank_accounts.exported", "employee_list", "all", Category: "bank_account", PrincipalIds: [.. employees.Keys]));
     return Table(one => one.BankAccount);
 });
 

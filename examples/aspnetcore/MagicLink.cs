@@ -83,9 +83,10 @@ public static class MagicLinkDefaults
 
 public sealed record Person(string Id, string Name);
 public sealed record Change(string Field, string Before, string After);
-public sealed record Act(string Kind, string Action, string ResourceType, string ResourceId, string? PrincipalId = null, string? Category = null, Change[]? Changes = null)
+public sealed record Act(string Kind, string Action, string ResourceType, string ResourceId, string? PrincipalId = null, string? Category = null, Change[]? Changes = null, string[]? PrincipalIds = null)
 {
-    public bool Same(Act other) => (this with { Changes = null }) == (other with { Changes = null }) && (Changes ?? []).SequenceEqual(other.Changes ?? []);
+    public bool Same(Act other) => (this with { Changes = null, PrincipalIds = null }) == (other with { Changes = null, PrincipalIds = null })
+        && (Changes ?? []).SequenceEqual(other.Changes ?? []) && (PrincipalIds ?? []).SequenceEqual(other.PrincipalIds ?? []);
 }
 sealed record Numbered(long Seq, DateTimeOffset OccurredAt, Act Act);
 sealed record Opened(string Id, string MagicLinkId, string TenantId, string Portal, string AccessToken, DateTimeOffset ExpiresAt, Person Profile, Person Consultant);
@@ -111,6 +112,7 @@ public sealed class Stop(int status, string mark, string title, string text = ""
     internal static Stop Elsewhere() => new(403, "refused", "This was asked for by another site", "Nothing was shown or changed. Ask for it on a page of this portal.");
     internal static Stop Unseen() => new(405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET.");
     internal static Stop Ahead() => new(503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for.");
+    internal static Stop Twice() => new(403, "refused", "This browser holds two sessions", "Another site may have put one of them here. Delete the cookies of this site, and use the link in your mail again.");
     internal static Stop Superseded() => new(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.");
     internal static Stop Unreadable(int status) => new(status, "refused", "This request cannot be read", "Go back, reload the page and try again.");
     public static Stop NoSuchPage() => new(404, "refused", "There is no such page");
@@ -174,8 +176,15 @@ public sealed class Visitor
 
     private bool IsOver => DateTimeOffset.UtcNow is var now && (now >= token.End || now >= session.Opened.ExpiresAt);
 
-    /// <summary>Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before.</summary>
+    /// <summary>Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before.
+    /// It names everybody whose data it is: one person in `PrincipalId`, several in `PrincipalIds`.</summary>
     public async Task Report(string module, Act act)
+    {
+        if (act.PrincipalIds is not { Length: > Guard.Persons } persons) { await Record(module, act); return; }
+        foreach (var some in persons.Chunk(Guard.Persons)) await Record(module, act with { PrincipalIds = some });
+    }
+
+    private async Task Record(string module, Act act)
     {
         await session.Lock.WaitAsync();
         try
@@ -263,6 +272,7 @@ public sealed class Guard : BackgroundService
 {
     internal static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);  // to say yes on the arrival page
     private static readonly TimeSpan BodyTime = TimeSpan.FromSeconds(10);   // for a body to come
+    internal const int Persons = 100;   // whom one event names at most
     internal static readonly TimeSpan Slow = TimeSpan.FromSeconds(1);       // a report that took longer is asked about again
     private static readonly TimeSpan Late = TimeSpan.FromHours(72);         // how long the service takes reports after the end
     private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull };
@@ -323,7 +333,7 @@ public sealed class Guard : BackgroundService
     internal async Task Deliver(Session session)
     {
         var (seq, at, act) = session.Unsettled!;
-        var numbered = new { seq, source = "portal", occurred_at = at, act.Kind, act.Action, act.ResourceType, act.ResourceId, act.PrincipalId, act.Category, act.Changes };
+        var numbered = new { seq, source = "portal", occurred_at = at, act.Kind, act.Action, act.ResourceType, act.ResourceId, act.PrincipalId, act.PrincipalIds, act.Category, act.Changes };
         try { await Call($"/v1/sessions/{session.Opened.Id}/events", new { events = new[] { numbered } }, unclear: true); }
         catch (Refused) { session.Unsettled = null; throw; }    // surely not taken: its number is free
         (session.LastSeq, session.Unsettled) = (seq, null);
@@ -388,8 +398,16 @@ public sealed class Guard : BackgroundService
     /// <summary>The path of this tenant's pages, and of its cookies (rule 5).</summary>
     public string Root(string? tenant) => Regex.IsMatch(tenant ?? "", @"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z") ? $"/{tenant}/{Options.Portal}/" : throw Stop.NoSuchPage();
 
+    /// <summary>A cookie of ours. Of two that differ nobody's: any host above or beside this one could have set one (rule 5).</summary>
+    private static string Cookie(HttpContext context, string name)
+    {
+        var pairs = context.Request.Headers.Cookie.SelectMany(line => (line ?? "").Split(';')).Select(pair => pair.Trim().Split('=', 2));
+        var values = pairs.Where(pair => pair[0] == name).Select(pair => pair.ElementAtOrDefault(1) ?? "").Distinct().ToArray();
+        return values.Length > 1 ? throw Stop.Twice() : values.FirstOrDefault() ?? "";
+    }
+
     private Session? Mine(HttpContext context, string? tenant) =>
-        sessions.TryGetValue(context.Request.Cookies["portal_session"] ?? "", out var session) && session.Tenant == tenant ? session : null;
+        sessions.TryGetValue(Cookie(context, "portal_session"), out var session) && session.Tenant == tenant ? session : null;
 
     internal async Task<Visitor> Admit(HttpContext context)
     {
@@ -496,7 +514,7 @@ public sealed class Guard : BackgroundService
     private static IResult SeeOther(HttpContext context, string address) { context.Response.Headers.Location = address; return Results.StatusCode(303); }
 
     private Session Arrival(HttpContext context, string tenant) =>
-        arrivals.TryGetValue(context.Request.Cookies["portal_arrival"] ?? "", out var session) && session.Tenant == tenant && session.Until > DateTimeOffset.UtcNow
+        arrivals.TryGetValue(Cookie(context, "portal_arrival"), out var session) && session.Tenant == tenant && session.Until > DateTimeOffset.UtcNow
             ? session : throw Stop.Superseded();
 
     /// <summary>Asks whether the visitor is who the code says.</summary>
@@ -523,13 +541,13 @@ public sealed class Guard : BackgroundService
         if (fields[0] != session.Question || session.Key is not null && !yes) throw Stop.Superseded();
         if (!yes)
         {
-            if (!arrivals.TryRemove(context.Request.Cookies["portal_arrival"]!, out _)) throw Stop.Superseded();
+            if (!arrivals.TryRemove(Cookie(context, "portal_arrival"), out _)) throw Stop.Superseded();
             await Close(session);
             return Html.Page("refused", "Nobody was signed in", "<p>What the link opened was ended. If you opened no link, tell your security contact.</p>");
         }
+        var earlier = Mine(context, tenant);
         if (Interlocked.CompareExchange(ref session.Key, Random(), null) is null)   // a double click gets the same answer
         {
-            var earlier = Mine(context, tenant);
             sessions[session.Key] = session;
             Forget(one => one == earlier);
         }

@@ -60,12 +60,12 @@ async function edit(response: Response, id: string, form: Record<string, unknown
 }
 
 pages.get('/employees.csv', async (_, response) => {
-  await guard.visitor(response).report('employees', { kind: 'export', action: 'employees.exported', resource_type: 'employee_list', resource_id: 'all', category: 'export' });
+  await guard.visitor(response).report('employees', { kind: 'export', action: 'employees.exported', resource_type: 'employee_list', resource_id: 'all', category: 'export', principal_ids: [...employees.keys()] });
   response.type('text/csv').send(table([...employees].map(([id, { name }]) => [id, name])));
 });
 
 pages.get('/bank-accounts.csv', async (_, response) => {
-  await guard.visitor(response).report('employees', { kind: 'export', action: 'bank_accounts.exported', resource_type: 'employee_list', resource_id: 'all', category: 'bank_account' });
+  await guard.visitor(response).report('employees', { kind: 'export', action: 'bank_accounts.exported', resource_type: 'employee_list', resource_id: 'all', category: 'bank_account', principal_ids: [...employees.keys()] });
   response.type('text/csv').send(table([...employees].map(([id, { bank_account }]) => [id, bank_account])));
 });
 

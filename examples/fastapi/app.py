@@ -61,13 +61,13 @@ async def edit(tenant: str, employee: str, bank_account: str = Form(), salary: s
 
 @app.get("/{tenant}/cloud/employees.csv")
 async def export(visitor: Visitor = Depends(guard.visitor)):
-    await visitor.report("export", "employees.exported", "employee_list", "all", module="employees", category="export")
+    await visitor.report("export", "employees.exported", "employee_list", "all", module="employees", category="export", principal_ids=employees)
     return table([key, one["name"]] for key, one in employees.items())
 
 
 @app.get("/{tenant}/cloud/bank-accounts.csv")
 async def export_accounts(visitor: Visitor = Depends(guard.visitor)):
-    await visitor.report("export", "bank_accounts.exported", "employee_list", "all", module="employees", category="bank_account")
+    await visitor.report("export", "bank_accounts.exported", "employee_list", "all", module="employees", category="bank_account", principal_ids=employees)
     return table([key, one["bank_account"]] for key, one in employees.items())
 
 

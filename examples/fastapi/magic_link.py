@@ -15,6 +15,7 @@ PATIENCE = timedelta(minutes=10)    # to say yes on the arrival page
 LATE = timedelta(hours=72)          # how long the service takes reports after the end
 BODY_SECONDS = 10                   # for a body to come
 SLOW_SECONDS = 1                    # a report that took longer is asked about again
+PERSONS = 100                       # whom one event names at most
 
 
 def now() -> datetime:
@@ -48,6 +49,7 @@ ELSEWHERE = (403, "refused", "This was asked for by another site", "Nothing was 
 UNSEEN = (405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET.")
 AHEAD = (503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for.")
 UNREADABLE = ("refused", "This request cannot be read", "Go back, reload the page and try again.")
+TWICE = (403, "refused", "This browser holds two sessions", "Another site may have put one of them here. Delete the cookies of this site, and use the link in your mail again.")
 SUPERSEDED = (403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.")
 
 
@@ -96,10 +98,16 @@ class Visitor:
         self.confirmed(await self.guard.introspect(self.session))
         self.allow(kind, module, category)
 
-    async def report(self, kind, action, resource_type, resource_id, *, module, category=None, principal_id=None, changes=()):
-        """Records an act. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before."""
+    async def report(self, kind, action, resource_type, resource_id, *, principal_ids=(), **more):
+        """Records an act. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before.
+        It names everybody whose data it is: one person in `principal_id`, several in `principal_ids`."""
+        persons = list(principal_ids)
+        for first in range(0, len(persons) or 1, PERSONS):
+            await self.record(kind, action, resource_type, resource_id, principal_ids=persons[first:first + PERSONS], **more)
+
+    async def record(self, kind, action, resource_type, resource_id, *, module, category=None, principal_id=None, principal_ids=(), changes=()):
         act = {"kind": kind, "action": action, "resource_type": resource_type, "resource_id": resource_id,
-               "category": category, "principal_id": principal_id, "changes": list(changes)}
+               "category": category, "principal_id": principal_id, "principal_ids": list(principal_ids), "changes": list(changes)}
         try:
             json.dumps(act, ensure_ascii=False, allow_nan=False).encode()
         except ValueError:          # a lone surrogate: under a number, what cannot be sent would hold up all that follows
@@ -245,7 +253,7 @@ class MagicLink:
         """Of what was recorded and not done: for a change, the way back."""
         if recorded["kind"] == "change" and recorded["action"] != "change.not_applied":
             back = [{**one, "before": one["after"], "after": one["before"]} for one in recorded["changes"]]
-            act = {name: recorded[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
+            act = {name: recorded[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id", "principal_ids")}
             self.number(session, {**act, "action": "change.not_applied", "changes": back})
 
     async def close(self, session):
@@ -332,7 +340,7 @@ class MagicLink:
         self.seen(request)
         if request.method != "GET":
             self.own_form(request)
-        session = self.sessions.get(request.cookies.get("portal_session", ""))
+        session = self.sessions.get(self.cookie(request, "portal_session"))
         if not session or session.tenant != tenant:
             raise Stop(*ENDED)
         return Visitor(self, session, await self.introspect(session), self.is_from_here(request))
@@ -361,6 +369,14 @@ class MagicLink:
                 and token.get("tenant_id") == session.tenant and token.get("portal") == self.portal
                 and token.get("sub") == session.profile["id"] and token.get("act") == {"sub": session.consultant["id"]}
                 and type(token.get("exp")) is int and time.time() < token["exp"])
+
+    def cookie(self, request, name):
+        """A cookie of ours. Of two that differ nobody's: any host above or beside this one could have set one (rule 5)."""
+        pairs = (pair.strip().partition("=") for line in request.headers.getlist("cookie") for pair in line.split(";"))
+        values = {value for known, _, value in pairs if known == name}
+        if len(values) > 1:
+            raise Stop(*TWICE)
+        return values.pop() if values else ""
 
     def own_form(self, request):
         """Only forms of our own pages (rule 15)."""
@@ -410,7 +426,7 @@ class MagicLink:
         return answer
 
     def arrival(self, request, tenant):
-        session = self.arrivals.get(request.cookies.get("portal_arrival", ""))
+        session = self.arrivals.get(self.cookie(request, "portal_arrival"))
         if not session or session.tenant != tenant or session.until <= now():
             raise Stop(*SUPERSEDED)
         return session
@@ -420,7 +436,7 @@ class MagicLink:
         root, session = self.root(tenant), self.arrival(request, tenant)
         if session.key:
             raise Stop(*SUPERSEDED)
-        current = self.sessions.get(request.cookies.get("portal_session", ""))
+        current = self.sessions.get(self.cookie(request, "portal_session"))
         ends = f"<p>This ends the session of {html.escape(current.consultant['name'])} in this browser.</p>" if current and current.tenant == tenant else ""
         profile = html.escape(session.profile["name"])
         return page("arrival", f"Continue as {session.profile['name']}?",
@@ -442,7 +458,7 @@ class MagicLink:
             await self.close(session)
             return page("refused", "Nobody was signed in", "<p>What the link opened was ended. If you opened no link, tell your security contact.</p>")
         if session.key is None:                     # a double click gets the same answer
-            earlier = self.sessions.get(request.cookies.get("portal_session", ""))
+            earlier = self.sessions.get(self.cookie(request, "portal_session"))
             session.key = secrets.token_hex(32)
             self.sessions[session.key] = session
             self.forget(lambda one: one is earlier and one.tenant == tenant)
@@ -453,7 +469,7 @@ class MagicLink:
     async def finish(self, request: Request, tenant: str):
         """I am done."""
         self.own_form(request)
-        session = self.sessions.get(request.cookies.get("portal_session", ""))
+        session = self.sessions.get(self.cookie(request, "portal_session"))
         if not session or session.tenant != tenant:
             raise Stop(*ENDED)
         session.done = True                         # before the sweep can see it

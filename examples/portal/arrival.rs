@@ -154,12 +154,12 @@ struct ArrivalPage {
 
 /// `GET /{tenant}/{portal}/arrival`: who the visitor would be.
 pub async fn ask(app: Data<App>, request: HttpRequest, place: Place) -> Result<HttpResponse, Stop> {
-    let key = cookie(&request, ARRIVAL_COOKIE).unwrap_or_default();
+    let key = cookie(&request, ARRIVAL_COOKIE)?.unwrap_or_default();
     let Some((session, question)) = app.arrivals.find(key, &place).await else {
         // Nothing else ends with it: anybody can send a browser here, too.
         return Err(Stop::Superseded);
     };
-    let current = match cookie(&request, SESSION_COOKIE) {
+    let current = match cookie(&request, SESSION_COOKIE)? {
         Some(key) => app.sessions.find(key, &place).await.map(|session| session.consultant_name.clone()),
         None => None,
     };
@@ -187,7 +187,7 @@ pub async fn answer(
     place: Place,
     form: Form<Answer>,
 ) -> Result<HttpResponse, Stop> {
-    let key = cookie(&request, ARRIVAL_COOKIE).unwrap_or_default();
+    let key = cookie(&request, ARRIVAL_COOKIE)?.unwrap_or_default();
     if form.answer != "yes" {
         let session = app.arrivals.decline(key, &place, &form.question).await.ok_or(Stop::Superseded)?;
         close(&app, &session, false).await;
@@ -197,10 +197,11 @@ pub async fn answer(
         set_cookie(&mut response, &place, ARRIVAL_COOKIE, "", 0);
         return Ok(response);
     }
+    let earlier = cookie(&request, SESSION_COOKIE)?;
     let confirmed = app.arrivals.confirm(&app, key, &place, &form.question).await;
     let (session, session_key, is_first) = confirmed.ok_or(Stop::Superseded)?;
     // The earlier session of this browser, if any, is over: close it with its count, or it would look lost.
-    if let Some(earlier) = cookie(&request, SESSION_COOKIE).filter(|earlier| is_first && *earlier != session_key) {
+    if let Some(earlier) = earlier.filter(|earlier| is_first && *earlier != session_key) {
         leave(&app, earlier, &place, false).await;
     }
     let mut response = see_other(&place.root());

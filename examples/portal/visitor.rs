@@ -43,7 +43,7 @@ impl Visitor {
     /// The guard. `Ok(None)`: this browser has no live session here. `Err`: it cannot be known, so nobody gets in.
     pub async fn of(request: &HttpRequest, place: &Place) -> Result<Option<Self>, Stop> {
         let app = request.app_data::<Data<App>>().ok_or(Stop::Unavailable)?;
-        let Some(key) = cookie(request, SESSION_COOKIE) else {
+        let Some(key) = cookie(request, SESSION_COOKIE)? else {
             return Ok(None);
         };
         let Some(session) = app.sessions.find(key, place).await else {
@@ -155,7 +155,7 @@ pub struct Banner {
 
 /// `POST /{tenant}/{portal}/done`: "I am done".
 pub async fn done(app: Data<App>, request: HttpRequest, place: Place) -> Result<HttpResponse, Stop> {
-    let ended = match cookie(&request, SESSION_COOKIE) {
+    let ended = match cookie(&request, SESSION_COOKIE)? {
         Some(key) => leave(&app, key, &place, true).await,
         None => None,
     };

@@ -162,6 +162,8 @@ pub enum Stop {
     Elsewhere,
     #[error("the page is fetched ahead")]
     Ahead,
+    #[error("the browser sends two cookies of one name")]
+    Twice,
     #[error("the question is not the last one")]
     Superseded,
     #[error("access has ended")]
@@ -183,7 +185,9 @@ impl ResponseError for Stop {
         match self {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::NotIncluded(..) => StatusCode::FORBIDDEN,
+            Self::Elsewhere | Self::Twice | Self::Superseded | Self::Ended(_) | Self::NotIncluded(..) => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotRecordable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Ahead | Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -204,6 +208,9 @@ impl ResponseError for Stop {
             Self::Superseded => Notice::new("refused", "This question is not open any more")
                 .says("It was answered, took longer than ten minutes, or another link was opened in this browser meanwhile. Nobody was signed in.")
                 .says("Use the link in your mail again: its page can e-mail you a fresh link."),
+            Self::Twice => Notice::new("refused", "This browser holds two sessions")
+                .says("Another site may have put one of them here, so neither counts. Nothing was shown or changed.")
+                .says("Delete the cookies of this site, and use the link in your mail again: its page can e-mail you a fresh link."),
             Self::Ended(_) => Notice::new("ended", "Access has ended")
                 .says("Its time is up, it was ended by the company or by you, or this browser never had it.")
                 .says("If your time window is still open, use the link in your mail again: its page can e-mail you a fresh link."),
@@ -239,11 +246,13 @@ pub const SESSION_COOKIE: &str = "portal_session";
 /// The cookie of a browser in which a session waits for the visitor's yes.
 pub const ARRIVAL_COOKIE: &str = "portal_arrival";
 
-/// The value of a cookie of ours. The browser sends the one with the longest path first.
-pub fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
+/// The value of a cookie of ours. Of two that differ nobody's: any host above or beside this one could have set one.
+pub fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Result<Option<&'a str>, Stop> {
     let lines = request.headers().get_all(header::COOKIE).filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find_map(|(known, value)| (known == name).then_some(value))
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut values = pairs.filter_map(|(known, value)| (known == name).then_some(value));
+    let first = values.next();
+    if values.all(|value| Some(value) == first) { Ok(first) } else { Err(Stop::Twice) }
 }
 
 /// Sets the cookie; with an empty value and no time to live, clears it.

@@ -89,13 +89,13 @@ class Pages {
 
     @GetMapping("/employees.csv")
     ResponseEntity<String> export(Visitor visitor) {
-        visitor.report("employees", new Act("export", "employees.exported", "employee_list", "all", null, "export", null));
+        visitor.report("employees", new Act("export", "employees.exported", "employee_list", "all", null, "export", null, List.copyOf(employees.keySet())));
         return table(Employee::name);
     }
 
     @GetMapping("/bank-accounts.csv")
     ResponseEntity<String> exportAccounts(Visitor visitor) {
-        visitor.report("employees", new Act("export", "bank_accounts.exported", "employee_list", "all", null, "bank_account", null));
+        visitor.report("employees", new Act("export", "bank_accounts.exported", "employee_list", "all", null, "bank_account", null, List.copyOf(employees.keySet())));
         return table(Employee::bankAccount);
     }
 

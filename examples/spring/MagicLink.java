@@ -55,6 +55,7 @@ public class MagicLink implements DisposableBean {
     private static final Duration LATE = Duration.ofHours(72);          // how long the service takes reports after the end
     private static final Duration SLOW = Duration.ofSeconds(1);         // a report that took longer is asked about again
     private static final int LARGEST_MESSAGE = 64 * 1024;
+    private static final int PERSONS = 100;                             // whom one event names at most
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final ObjectMapper JSON = JsonMapper.builder().propertyNamingStrategy(PropertyNamingStrategies.SNAKE_CASE)
         .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES).build();
@@ -62,7 +63,12 @@ public class MagicLink implements DisposableBean {
     public record Person(String id, String name) {}
     public record Change(String field, String before, String after) {}
     @JsonInclude(JsonInclude.Include.NON_NULL)
-    public record Act(String kind, String action, String resourceType, String resourceId, String principalId, String category, List<Change> changes) {}
+    public record Act(String kind, String action, String resourceType, String resourceId, String principalId, String category, List<Change> changes, List<String> principalIds) {
+        public Act(String kind, String action, String resourceType, String resourceId, String principalId, String category, List<Change> changes) {
+            this(kind, action, resourceType, resourceId, principalId, category, changes, null);
+        }
+        Act about(List<String> persons) { return new Act(kind, action, resourceType, resourceId, principalId, category, changes, persons); }
+    }
     record Numbered(long seq, Instant occurredAt, Act act) {}
     record Opened(String id, String magicLinkId, String tenantId, String portal, String accessToken, String expiresAt, Person profile, Person consultant) {}
 
@@ -87,6 +93,7 @@ public class MagicLink implements DisposableBean {
         static Stop unseen() { return new Stop(405, "refused", "This is shown to nobody", "Nothing was done. Ask for it with GET."); }
         static Stop ahead() { return new Stop(503, "unavailable", "This is not fetched ahead", "Nothing was done. It is shown when it is asked for."); }
         static Stop unreadable() { return new Stop(400, "refused", "This request cannot be read", "Go back, reload the page and try again."); }
+        static Stop twice() { return new Stop(403, "refused", "This browser holds two sessions", "Another site may have put one of them here. Delete the cookies of this site, and use the link in your mail again."); }
         static Stop superseded() { return new Stop(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again."); }
         public static Stop noSuchPage() { return new Stop(404, "refused", "There is no such page", ""); }
     }
@@ -145,8 +152,19 @@ public class MagicLink implements DisposableBean {
 
         private boolean isOver() { var now = Instant.now(); return !now.isBefore(end()) || !now.isBefore(session.expiresAt); }
 
-        /** Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before. */
+        /**
+         * Records an act of a part of the portal. Show or do it only after this returns (rule 8), with no pause in between, and wait for locks of your own before.
+         * It names everybody whose data it is: one person in `principalId`, several in `principalIds`.
+         */
         public void report(String module, Act act) {
+            var persons = act.principalIds;
+            if (persons == null || persons.size() <= PERSONS) { reportOne(module, act); return; }
+            for (var first = 0; first < persons.size(); first += PERSONS) {
+                reportOne(module, act.about(List.copyOf(persons.subList(first, Math.min(first + PERSONS, persons.size())))));
+            }
+        }
+
+        private void reportOne(String module, Act act) {
             if (!StandardCharsets.UTF_8.newEncoder().canEncode(JSON.valueToTree(act).toString())) throw Stop.unreadable();     // a lone surrogate
             session.lock.lock();
             try {
@@ -282,7 +300,7 @@ public class MagicLink implements DisposableBean {
     private static void takeBack(Session session, Act act) {
         if (!act.kind.equals("change") || act.action.equals("change.not_applied")) return;
         var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
-        number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
+        number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back, act.principalIds));
     }
 
     /** Ends the session with its count (rule 10). What the service does not take now is sent again by the sweep. */
@@ -405,8 +423,11 @@ public class MagicLink implements DisposableBean {
         return session != null && session.tenant.equals(tenant) ? session : null;
     }
 
+    /** A cookie of ours. Of two that differ nobody's: any host above or beside this one could have set one (rule 5). */
     private static String cookie(HttpServletRequest request, String name) {
-        return Stream.ofNullable(request.getCookies()).flatMap(Arrays::stream).filter(one -> one.getName().equals(name)).map(Cookie::getValue).findFirst().orElse("");
+        var values = Stream.ofNullable(request.getCookies()).flatMap(Arrays::stream).filter(one -> one.getName().equals(name)).map(Cookie::getValue).distinct().toList();
+        if (values.size() > 1) throw Stop.twice();
+        return values.isEmpty() ? "" : values.get(0);
     }
 
     private ResponseEntity<String> withCookie(ResponseEntity<String> answer, String tenant, String name, String value, Duration life) {

@@ -151,6 +151,15 @@ def the_visitor_says_who_they_are(r):
     other = Browser(r.portal)
     other.cookies[("portal_session", "/globex/cloud/")] = value
     refused(other.go("/globex/cloud/employees/emp-9"))
+    # A sister host has planted somebody else's session beside the visitor's own.
+    planted = r.visit()[1].cookies[("portal_session", "/acme/cloud/")]
+    for own, theirs in ((value, planted), (planted, value)):
+        browser.cookies = {("portal_session", "/acme/cloud/"): own, ("portal_session", "/"): theirs}
+        for target in ("/acme/cloud/", "/acme/cloud/employees/emp-9"):
+            refused(browser.go(target))
+        refused(browser.post("/acme/cloud/done"))
+    browser.cookies = {("portal_session", "/acme/cloud/"): value}
+    assert browser.go("/acme/cloud/").status == 200
 
 
 def an_https_address_makes_cookies_secure(r):
@@ -329,6 +338,9 @@ def an_export_holds_what_is_so_and_nothing_else(r):
         assert r.save(browser, home, SALARY, account=account).status == 303
         text = browser.go(home + "bank-accounts.csv").text
         assert list(csv.reader(text.splitlines(), strict=True)) == [["emp-9", cell]], text
+    assert browser.go(home + "employees.csv").status == 200
+    exported = [act for act in r.service.reported(link) if act["type"] == "data.exported"]
+    assert len(exported) == 9 and all(act.get("principal_id") == "emp-9" for act in exported), "everybody on the list is named"
     assert r.save(browser, home, SALARY).status == 303
 
 
