@@ -84,6 +84,8 @@ pub struct View {
 /// A link as the list shows it.
 struct Row {
     link: Link,
+    /// Of the form that lets it last longer.
+    request_id: String,
     from: Moment,
     until: Moment,
     /// The state of the newest mail with the link, if there is one.
@@ -99,6 +101,7 @@ struct Row {
 impl Row {
     fn new(link: Link) -> Self {
         Self {
+            request_id: random_id(),
             from: Moment::new(link.starts_at),
             until: Moment::new(link.expires_at),
             delivery: link.delivery.as_ref().map(|delivery| delivery.state.replace('_', " ")),
@@ -156,10 +159,7 @@ pub async fn grant(
     form: Form<GrantForm>,
 ) -> Result<HttpResponse, Stop> {
     let mut form = form.into_inner();
-    // It becomes a header value: what is not of our making is replaced.
-    if form.request_id.len() != 64 || !form.request_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        form.request_id = random_id();
-    }
+    form.request_id = own_key(&form.request_id);
     let issued = issue(&app, &request, &place, &form).await?;
     match issued {
         Ok((portal, note)) => Ok(see_other(&format!("/{}/{}/admin?note={note}", place.tenant, portal.id()))),
@@ -168,6 +168,12 @@ pub async fn grant(
             screen.render(form, None, mistakes, None, StatusCode::UNPROCESSABLE_ENTITY).await
         }
     }
+}
+
+/// The key of a form. It becomes a header value: what is not of our making is replaced.
+fn own_key(request_id: &str) -> String {
+    let is_ours = request_id.len() == 64 && request_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_ours { request_id.to_owned() } else { random_id() }
 }
 
 /// The inner `Err` is for the admin to mend, the outer one ends the request.

@@ -138,9 +138,10 @@ impl MagicLink {
         taken(self.post(&["v1", "magic-links", link_id, "resend"]).json(&body)).await
     }
 
-    /// Lets a link last longer. Where the tenant wants it, that waits for an approval.
+    /// Lets a link last longer, once for each form (`request_id`). Where the tenant wants it, that waits for an approval.
     pub async fn extend(
         &self,
+        request_id: &str,
         link_id: &str,
         hours: u32,
         why: &str,
@@ -148,12 +149,11 @@ impl MagicLink {
         acting: Acting<'_>,
     ) -> Result<(), Error> {
         let duration = Length { value: hours, unit: "hours" };
-        let key = crate::web::random_id();
         let body = serde_json::json!({
             "duration": duration, "reason": why, "extended_by": by, "acting_session_id": acting,
         });
         let request =
-            || self.post(&["v1", "magic-links", link_id, "extend"]).header("Idempotency-Key", &key).json(&body);
+            || self.post(&["v1", "magic-links", link_id, "extend"]).header("Idempotency-Key", request_id).json(&body);
         twice(async || taken(request()).await).await
     }
 

@@ -1,5 +1,8 @@
 //! At a company that wants a second pair of eyes: the first HR admin asks, the second one decides, on the example portal.
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use crate::world::World;
 
 /// From now on a second person approves each access to Globex.
@@ -59,5 +62,36 @@ fn a_second_person_approves_and_denies_what_the_first_one_asks_for() {
         assert_ne!(denied, link);
         browser.click(&format!("[data-link='{denied}'] .deny")).await;
         browser.until(&is(&denied, "denied")).await;
+    });
+}
+
+#[test]
+fn a_double_click_lets_an_access_last_longer_once() {
+    World::run(async |world, browser| {
+        let (link, _) = world.link().await;
+        let end =
+            async || OffsetDateTime::parse(world.read(&link).await["expires_at"].as_str().unwrap(), &Rfc3339).unwrap();
+        let before = end().await;
+        browser.open(&format!("{}/acme/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+        let key = format!("return document.querySelector('[data-link={link}] [name=request_id]').value");
+        let key = browser.script(&key).await;
+        let sender = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let extend = format!("{}/acme/cloud/admin/links/{link}/extend", world.portal_base);
+        // No script of the page may send it.
+        let send = async || {
+            let form =
+                sender.post(&extend).header("sec-fetch-site", "same-origin").form(&[("request_id", key.as_str())]);
+            form.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(futures_util::future::join(send(), send()).await, (303, 303), "as a double click sends it");
+        assert_eq!(send().await, 303, "and once more");
+        assert_eq!(end().await - before, time::Duration::hours(4));
+        // The next page is another wish.
+        browser.open(&format!("{}/acme/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+        browser.script(&format!("document.querySelector('[data-link={link}] .extend').click()")).await;
+        browser.until("document.querySelector('[role=status]')?.innerText.startsWith('The access lasts longer')").await;
+        assert_eq!(end().await - before, time::Duration::hours(8));
     });
 }

@@ -3,11 +3,11 @@
 //! The service keeps who asks and who decides apart, and takes the portal's word for who they are: each must be a person
 //! who is logged in at the portal, with an identifier and an address of their own.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::{Data, Form, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 
-use super::{InPath, Screen, admin_of, own_link};
+use super::{InPath, Screen, admin_of, own_key, own_link};
 use crate::App;
 use crate::magic_link::Person;
 use crate::visitor::Visitor;
@@ -86,18 +86,27 @@ async fn decided(
     Screen { app, request, place }.after(done, note).await
 }
 
+/// The form's own key: a double click extends once.
+#[derive(Deserialize)]
+pub struct ExtendForm {
+    request_id: String,
+}
+
 pub async fn extend(
     app: Data<App>,
     request: HttpRequest,
     place: Place,
     path: Path<InPath>,
+    form: Form<ExtendForm>,
 ) -> Result<HttpResponse, Stop> {
     let service = app.service(place.portal);
     let visitor = Visitor::of(&request, &place).await?;
     let acting = visitor.as_ref().map(Visitor::session_id);
     let why = "Extended on the portal's support access page";
     let done = match own_link(service, &place, &path.id).await? {
-        Ok(link) => service.extend(&link.id, LONGER, why, &admin_of(&place.tenant), acting).await,
+        Ok(link) => {
+            service.extend(&own_key(&form.request_id), &link.id, LONGER, why, &admin_of(&place.tenant), acting).await
+        }
         Err(error) => Err(error),
     };
     Screen { app: &app, request: &request, place: &place }.after(done, "extended").await
