@@ -171,6 +171,12 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
             let tenant = records::tenants::view(conn, &config.default_time_zone, &link.tenant_id)?;
             let consultant = records::consultants::find(conn, &link.consultant_id)?;
             let refusal = why_not(&link, &claims, now);
+            let (step_up, code_not_delivered) = match refusal {
+                None | Some(Code::TokenExpired) => step_up::open_code(conn, &link, now)?,
+                Some(_) => (None, false),
+            };
+            // A code that was mailed counts for its own time.
+            let refusal = refusal.filter(|code| *code != Code::TokenExpired || step_up.is_none());
             let over = link.ended(now).is_some();
             let newest = match refusal {
                 Some(Code::LinkSuperseded) => mail::newest_mail(conn, &link.id, config.links.token_life, now)?,
@@ -196,8 +202,6 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
             let address = consultant.as_ref().map(|found| found.email.as_str()).unwrap_or_default();
             let is_reached = mail::leaves_to(conn, &config, address)?;
             let life = link.session_life(config.links.session_life);
-            let (step_up, code_not_delivered) =
-                if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { (None, false) };
             let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             Ok(Preview {
                 state: landing_state(refusal),

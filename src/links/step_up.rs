@@ -174,7 +174,8 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
             let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             config.portal(&link.portal)?;
             let actor = Actor::consultant(&link.consultant_id);
-            if let Some(code) = landing::why_not(&link, &claims, now) {
+            // Not the age of the token: the code was mailed while it counted, and has an age of its own.
+            if let Some(code) = link.why_not(claims.generation, now) {
                 return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
             // Before the attempt: a page whose proof is refused can send the same code again without it.

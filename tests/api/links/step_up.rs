@@ -199,3 +199,25 @@ async fn a_code_that_is_over_is_offered_to_nobody(world: &World) {
     let fresh = world.token(&link, 2).await;
     assert!(!is_open(&fresh).await && !is_open(&token).await, "another generation");
 }
+
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn a_code_counts_for_its_own_time_whatever_becomes_of_the_token(world: &World) {
+    let mut request = crate::support::Api::issue_request(&world.consultant().await);
+    request["duration"] = json!({ "value": 3, "unit": "days" });
+    let link = world.admin.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+    let token = world.token(&link, 1).await;
+    // Four minutes before the token is too old.
+    world.clock.advance(Duration::hours(24) - Duration::minutes(4));
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 1).await;
+    world.clock.advance(Duration::minutes(9));
+    let shown = world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
+    assert_eq!((&shown["state"], &shown["step_up"]["id"]), (&json!("ready"), &asked["id"]));
+    verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
+    let answer = verify_elsewhere(world, &token, &code).await.ok();
+    assert_eq!(world.admin.redeem(&code_of(&answer)).await.status, 201);
+    // Of the token itself nothing else is left.
+    let shown = world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
+    assert_eq!(shown["state"], "spent");
+}
