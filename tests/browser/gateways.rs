@@ -480,7 +480,8 @@ fn the_page_works_in_a_browser_of_2020_and_says_so_where_it_cannot() {
         // By keyboard: the driver itself needs what is missing here to click.
         browser.open(&format!("{}/l", world.base)).await;
         browser.until_state("paste").await;
-        let link_in = format!("document.querySelector('#paste-input').value = {}", json!(link));
+        let (_, visited) = world.link().await;
+        let link_in = format!("document.querySelector('#paste-input').value = {}", json!(visited));
         browser.script(&format!("{link_in}; document.querySelector('#paste-submit').focus()")).await;
         browser.press(Key::Enter).await;
         browser.until_state("ready").await;
