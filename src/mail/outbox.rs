@@ -73,7 +73,7 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
             (Template::MagicLink, Err(_)) => continue,
             _ => None,
         };
-        let uncertain = mail.job.provider.as_deref().filter(|_| mail.job.unknown_attempts > 0);
+        let uncertain = mail.job.provider.as_deref().filter(|_| mail.job.may_have_left());
         let Some(guarded) = providers.choose(uncertain, now) else { continue };
         attempted += 1;
         if mail.withheld.is_some() {

@@ -75,7 +75,7 @@ pub(super) fn next(job: &Job, error: &SendError, closed: bool, removes_duplicate
     match error {
         SendError::Permanent(_) => Attempt::GivenUp { error: text },
         // A duplicate is worse than a missing e-mail: one retry only, unless the provider removes duplicates.
-        SendError::Unknown(_) if spent || (!removes_duplicates && job.unknown_attempts > 0) => {
+        SendError::Unknown(_) if spent || (!removes_duplicates && job.may_have_left()) => {
             Attempt::Unknown { at: None, error: text }
         }
         SendError::Unknown(_) => Attempt::Unknown { at: Some(now.plus(wait(job.attempts))), error: text },
@@ -83,7 +83,7 @@ pub(super) fn next(job: &Job, error: &SendError, closed: bool, removes_duplicate
         SendError::Credentials(_) => Attempt::Again { at: now.plus(wait(job.attempts)), error: text },
         _ if spent => Attempt::GivenUp { error: text },
         _ if !closed => Attempt::Again { at: job.next_attempt_at, error: text },
-        SendError::Throttled(asked) => {
+        SendError::Throttled { wait: asked, .. } => {
             let asked = Duration::try_from(*asked).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
             Attempt::Again { at: now.plus(wait(job.attempts).max(asked)), error: text }
         }
@@ -124,10 +124,12 @@ mod tests {
     use crate::clock::Clock;
 
     fn job(attempts: i32, unknown_attempts: i32) -> Job {
+        let of_this_round = unknown_attempts > 0;
         let now = Clock::System.now();
         let consultant = Some(crate::id::ConsultantId::new(now));
         let id = crate::id::MailJobId::new(now);
-        Job { attempts, unknown_attempts, ..Job::new(id, Template::MagicLink, "x".to_owned(), consultant, now) }
+        let new = Job::new(id, Template::MagicLink, "x".to_owned(), consultant, now);
+        Job { attempts, unknown_attempts, left_at: of_this_round.then_some(now), ..new }
     }
 
     #[test]

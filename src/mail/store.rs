@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Bool, Integer, Text};
 
 use super::day::Day;
 use super::deliveries::DeliveryFilter;
@@ -55,7 +55,7 @@ pub(super) struct Job {
     pub recipient: Option<String>,
     pub state: DeliveryState,
     pub attempts: i32,
-    /// Attempts with an unknown outcome.
+    /// Attempts with an unknown outcome, and those of earlier rounds that may have left: their reports may be to come.
     pub unknown_attempts: i32,
     /// Number of manual retries.
     pub retry_round: i32,
@@ -118,6 +118,11 @@ impl Job {
     pub(super) fn sent_to(&self) -> Option<&str> {
         let is_to_leave = self.state == DeliveryState::Queued;
         self.recipient.as_deref().or(self.sent_to.as_deref().filter(|_| !is_to_leave))
+    }
+
+    /// Whether an attempt of this round had no answer: until a round ends, nothing else has left.
+    pub(super) const fn may_have_left(&self) -> bool {
+        self.left_at.is_some()
     }
 
     /// A job that was claimed. Where its attempt is refused, a mail that may have left before is where it was sent to.
@@ -259,6 +264,12 @@ pub(super) fn cancel_codes(conn: &mut Conn, link: &LinkId, now: Timestamp) -> Qu
         .execute(conn)
 }
 
+/// Attempts of the rounds so far that may still be reported on. Not of one that bounced, whose report may be repeated; and
+/// none that went to another address than the next one will.
+const EARLIER: &str = "CASE WHEN mail_jobs.state = 'bounced' OR (mail_jobs.recipient IS NULL AND NOT EXISTS \
+     (SELECT 1 FROM consultants WHERE consultants.id = mail_jobs.consultant_id AND consultants.email = mail_jobs.sent_to)) \
+     THEN 0 WHEN mail_jobs.left_at IS NULL THEN mail_jobs.unknown_attempts ELSE mail_jobs.unknown_attempts + 1 END";
+
 /// Queues a failed, bounced or unknown job again; `None` in any other state, or if its link may no longer be mailed.
 pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timestamp) -> QueryResult<Option<Job>> {
     let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];
@@ -271,7 +282,7 @@ pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timesta
         .set((
             jobs::state.eq(DeliveryState::Queued),
             jobs::attempts.eq(0),
-            jobs::unknown_attempts.eq(0),
+            jobs::unknown_attempts.eq(sql::<Integer>(EARLIER)),
             jobs::retry_round.eq(jobs::retry_round + 1),
             jobs::next_attempt_at.eq(now),
             jobs::lease_until.eq(None::<Timestamp>),

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Wait after throttling without `Retry-After`.
-const WAIT: Duration = Duration::from_secs(30);
+pub(super) const WAIT: Duration = Duration::from_secs(30);
 
 /// An HTTP client with the limits. It follows no redirect, which could lead to a host that is not configured.
 pub(crate) fn client() -> Result<Client, reqwest::Error> {
@@ -46,8 +46,9 @@ pub(super) struct Answer {
 impl Answer {
     /// The body of a success response.
     pub(super) fn json<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, SendError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|_garbage| SendError::Transient(format!("{} without {what}", self.status.as_u16())))
+        serde_json::from_slice(&self.body).map_err(|_garbage| {
+            SendError::Transient(self.explain(format_args!("{} without {what}", self.status.as_u16())))
+        })
     }
 
     /// `what`, followed by the provider's own explanation, wherever it has one.
@@ -92,9 +93,13 @@ impl Answer {
         String::from_utf8_lossy(&self.body).to_ascii_lowercase().contains(words)
     }
 
-    /// The provider asks to wait, as long as it says.
-    pub(super) fn throttled(&self) -> SendError {
-        SendError::Throttled(self.wait().unwrap_or(WAIT))
+    /// The provider asks to wait, as long as it says, or this long.
+    pub(super) fn throttled(&self, usual: Duration) -> SendError {
+        let wait = self.wait().unwrap_or(usual);
+        SendError::Throttled {
+            wait,
+            said: self.explain(format_args!("the provider asks to wait {} s", wait.as_secs())),
+        }
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -108,8 +113,8 @@ impl Answer {
     pub(super) fn refusal(&self) -> SendError {
         let status = self.status;
         match status {
-            StatusCode::TOO_MANY_REQUESTS => self.throttled(),
-            StatusCode::SERVICE_UNAVAILABLE if self.wait().is_some() => self.throttled(),
+            StatusCode::TOO_MANY_REQUESTS => self.throttled(WAIT),
+            StatusCode::SERVICE_UNAVAILABLE if self.wait().is_some() => self.throttled(WAIT),
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
                 SendError::Permanent(self.explain(status))
             }

@@ -95,7 +95,9 @@ impl Guarded {
                 *circuit = Circuit::default();
                 return true;
             }
-            Some(SendError::Throttled(wait)) => Duration::try_from(*wait).unwrap_or(LONGEST_PAUSE).min(LONGEST_ASKED),
+            Some(SendError::Throttled { wait, .. }) => {
+                Duration::try_from(*wait).unwrap_or(LONGEST_PAUSE).min(LONGEST_ASKED)
+            }
             Some(_) => Duration::ZERO,
         };
         if let Some(pause) = circuit.failed(asked, now) {

@@ -191,9 +191,20 @@ async fn every_provider_tells_errors_apart_and_quotes_nothing_of_the_mail() {
         let stranger = contract.outcome((contract.stranger)()).await.unwrap_err();
         assert!(matches!(stranger, SendError::Credentials(_)), "{name}: {stranger:?}");
         let busy = ResponseTemplate::new(429).insert_header("retry-after", "120");
-        assert_eq!(contract.outcome(busy).await, Err(SendError::Throttled(Duration::from_mins(2))), "{name}");
+        let throttled = |seconds, why: &str| {
+            let said = format!("the provider asks to wait {seconds} s{why}");
+            Err(SendError::Throttled { wait: Duration::from_secs(seconds), said })
+        };
+        assert_eq!(contract.outcome(busy).await, throttled(120, ""), "{name}");
         let busy = contract.outcome(ResponseTemplate::new(429)).await;
-        assert_eq!(busy, Err(SendError::Throttled(Duration::from_secs(30))), "{name}");
+        assert_eq!(busy, throttled(30, ""), "{name}");
+        // Whose quota it is, and for how long, nobody else says.
+        let quota = json!({ "message": "You have reached your daily quota, ravi@support.example" });
+        for (status, seconds) in [(429, 60), (503, 90)] {
+            let busy = ResponseTemplate::new(status).insert_header("retry-after", seconds.to_string().as_str());
+            let said = contract.outcome(busy.set_body_json(&quota)).await;
+            assert_eq!(said, throttled(seconds, ": You have reached your daily quota, …"), "{name}");
+        }
         for broken in [500, 502, 503, 504] {
             let answer = contract.outcome(ResponseTemplate::new(broken)).await.unwrap_err();
             assert!(matches!(answer, SendError::Transient(_)), "{name}: {answer:?}");
@@ -272,7 +283,7 @@ async fn what_only_an_operator_can_mend_waits_for_one() {
     }
     assert!(matches!(SES.outcome(ses("MessageRejected")).await, Err(SendError::Permanent(_))));
     for kind in ["LimitExceededException", "ThrottlingException", "Throttling", "TooManyRequestsException:http://x/"] {
-        assert!(matches!(SES.outcome(ses(kind)).await, Err(SendError::Throttled(_))), "{kind}");
+        assert!(matches!(SES.outcome(ses(kind)).await, Err(SendError::Throttled { .. })), "{kind}");
     }
     let inactive = ResponseTemplate::new(200).set_body_json(json!({ "ErrorCode": 406, "Message": "inactive" }));
     assert!(matches!(POSTMARK.outcome(inactive).await, Err(SendError::Permanent(_))));

@@ -112,8 +112,8 @@ pub(crate) enum SendError {
     #[error("{0}")]
     Transient(String),
     /// Throttled; to be retried after this time.
-    #[error("the provider asks to wait {} s", .0.as_secs())]
-    Throttled(Duration),
+    #[error("{said}")]
+    Throttled { wait: Duration, said: String },
     /// Permanent failure: a retry would be refused too.
     #[error("{0}")]
     Permanent(String),
@@ -130,7 +130,7 @@ impl SendError {
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Transient(_) => "transient",
-            Self::Throttled(_) => "throttled",
+            Self::Throttled { .. } => "throttled",
             Self::Permanent(_) => "permanent",
             Self::Credentials(_) => "credentials",
             Self::Unknown(_) => "unknown",

@@ -123,7 +123,9 @@ impl Provider for SendGrid {
         }
         // Only 202 is SendGrid's own answer; a proxy may return 200.
         if answer.status.is_success() {
-            return Err(SendError::Transient(format!("{} instead of 202", answer.status.as_u16())));
+            return Err(SendError::Transient(
+                answer.explain(format_args!("{} instead of 202", answer.status.as_u16())),
+            ));
         }
         Err(answer.refusal())
     }

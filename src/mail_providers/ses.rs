@@ -169,8 +169,8 @@ impl Provider for Ses {
             return Ok(Accepted { message_id: Some(taken.message_id) });
         }
         Err(match answer.aws_error().as_str() {
-            "LimitExceededException" => SendError::Throttled(Duration::from_mins(5)),
-            kind if THROTTLING.contains(&kind) => answer.throttled(),
+            "LimitExceededException" => answer.throttled(Duration::from_mins(5)),
+            kind if THROTTLING.contains(&kind) => answer.throttled(call::WAIT),
             // Only these are about the e-mail; but a sender that nobody verified is about the account.
             "BadRequestException" | "MessageRejected" | "" if !answer.says("not verified") => answer.refusal(),
             _ if answer.status == StatusCode::BAD_REQUEST => SendError::Credentials(answer.explain(answer.status)),

@@ -62,7 +62,7 @@ pub(in crate::mail) struct Sent {
     pub retry_round: i32,
     pub provider: Option<String>,
     pub provider_message_id: Option<String>,
-    /// Attempts with an unknown outcome.
+    /// Attempts with an unknown outcome, of earlier rounds, too.
     pub unknown_attempts: i32,
 }
 
@@ -120,7 +120,8 @@ pub(in crate::mail) fn find_sent_by_message(
 ///
 /// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
 /// after the delivery is an automatic answer. A failed one may turn out to have bounced for good, or to have arrived: where
-/// an attempt had no answer, or where the provider took it and said too early that it had failed.
+/// an attempt had no answer, or where the provider took it and said too early that it had failed. So may one that waits for
+/// its next attempt, or was cancelled since; that it failed says nothing of either.
 pub(in crate::mail) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -135,14 +136,18 @@ pub(in crate::mail) fn reported(
     // What failed is the last attempt. A report that came before the provider's answer says that it left, too.
     let has_left = jobs::unknown_attempts.gt(0).or(jobs::provider_message_id.is_not_null());
     let has_left = has_left.or(jobs::left_at.is_not_null());
-    let may_have_left = jobs::state.eq(DeliveryState::Failed).and(has_left);
-    let is_delivered = (state == DeliveryState::Delivered).into_sql::<Bool>();
+    // It was being sent when it was cancelled.
+    let was_leaving = jobs::state.eq(DeliveryState::Cancelled).and(jobs::attempts.gt(0));
+    let has_left = has_left.or(was_leaving.and(jobs::lease_until.is_not_null()));
+    let at_rest = [DeliveryState::Queued, DeliveryState::Cancelled, DeliveryState::Failed];
+    let may_have_left = jobs::state.eq_any(at_rest).and(has_left);
+    let has_an_end = (state != DeliveryState::Failed).into_sql::<Bool>();
     // It left before that: `finished_at` is when a mail left until the first report comes.
     let left_at = sql::<Nullable<SqlTimestamp>>("coalesce(mail_jobs.left_at, mail_jobs.finished_at, ")
         .bind::<SqlTimestamp, _>(now)
         .sql(")");
     let applied = diesel::update(jobs::table.find(id))
-        .filter(jobs::state.eq_any(from).or(may_have_left.and(is_delivered)))
+        .filter(jobs::state.eq_any(from).or(may_have_left.and(has_an_end)))
         .set((
             jobs::state.eq(state),
             jobs::finished_at.eq(Some(now)),

@@ -421,6 +421,39 @@ async fn a_refused_mail_says_why_in_the_providers_own_words_and_the_admin_is_tol
     }
 }
 
+// Whether it is a rate or a quota, and whose: only the provider knows.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_mail_that_has_to_wait_says_why_in_the_providers_own_words(world: &World) {
+    let reporters = Reporters::new().await;
+    let too_many = |body: Value| ResponseTemplate::new(429).set_body_json(body);
+    let said = "You have reached your daily email sending quota for ravi@support.example.";
+    for (provider, answer, seconds, words) in [
+        ("resend", too_many(json!({ "name": "daily_quota_exceeded", "message": said })), 30, "daily_quota_exceeded: "),
+        ("sendgrid", too_many(json!({ "errors": [{ "message": said, "field": null }] })), 30, ""),
+        ("postmark", too_many(json!({ "ErrorCode": 429, "Message": said })), 30, ""),
+        (
+            "ses",
+            ResponseTemplate::new(400)
+                .insert_header("x-amzn-errortype", "LimitExceededException:http://x/")
+                .set_body_json(json!({ "message": said })),
+            300,
+            "LimitExceededException: ",
+        ),
+    ] {
+        let (_api, _process, operator) = service(world, &reporters, provider, answer).await;
+        let request = json!({ "name": "Ravi Kumar", "email": format!("ravi.{provider}@support.example") });
+        let consultant = operator.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned();
+        let link = operator.issue(&consultant).await;
+        let seen = eventually("the mail is refused", async || {
+            let delivery = operator.get(&format!("/v1/magic-links/{link}")).await.ok()["delivery"].clone();
+            delivery["last_error"].as_str().map(ToOwned::to_owned)
+        });
+        let words = format!("{words}You have reached your daily email sending quota for …");
+        assert_eq!(seen.await, format!("the provider asks to wait {seconds} s: {words}"), "{provider}");
+    }
+}
+
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn a_code_that_comes_back_is_told_as_a_link_is(world: &World) {
