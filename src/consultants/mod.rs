@@ -246,6 +246,7 @@ pub(crate) async fn change(
         Some(_) => Some(end_links(cx, &id, "the consultant's e-mail address was changed", caller).await),
         None => None,
     };
+    let per_hour = cx.config.limits.mails_per_recipient_hour;
     let (revoking, now) = (ending.clone(), ending.as_ref().map_or_else(|| cx.clock.now(), Prepared::at));
     let (changed, order) = cx
         .store
@@ -266,7 +267,7 @@ pub(crate) async fn change(
             // Another spelling of the same address takes nobody's access away.
             if before.email_key != after.email_key {
                 order = revoking.as_ref().map(|revoking| revoking.enforce(tx)).transpose()?;
-                mail::enqueue_address_changed(tx, &after, &before.email, now)?;
+                mail::enqueue_address_changed(tx, &after, &before.email, (client_id.as_ref(), per_hour), now)?;
             }
             tx.record(
                 Event::new(EventType::ConsultantChanged, actor.clone(), now)

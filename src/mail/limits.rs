@@ -13,7 +13,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use time::Duration;
 
-use super::store::{self, Job};
+use super::store::{self, Beside, Job};
 use crate::clock::{Stretch, Timestamp};
 use crate::config;
 use crate::context::Context;
@@ -40,6 +40,11 @@ const CONTACTS: Limit = (
     "the tenant's contacts had too many mails of this kind within the hour that this client has caused",
 );
 
+const FORMER_ADDRESS: Limit = (
+    "mails_per_recipient_hour",
+    "the address was replaced so often within the hour that its owner hears of no more changes",
+);
+
 const TENANT_FULL: Limit = ("mails_per_tenant_day", "the tenant's daily limit of mailed links is reached");
 const UNREGISTERED_FULL: Limit = (
     "mails_per_tenant_day",
@@ -48,6 +53,9 @@ const UNREGISTERED_FULL: Limit = (
 
 /// How many times what one client may mail to a recipient all clients may for one tenant.
 const CLIENTS_OF_A_TENANT: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
+
+/// How many times what a recipient gets of one tenant they get of all, and of what is never held back for others of its kind.
+const OF_ALL_TENANTS: u32 = 4;
 
 /// How long an instance relies on its own count of a tenant's e-mails.
 const RECOUNT: Duration = Duration::minutes(1);
@@ -127,13 +135,17 @@ fn rate_limited((key, detail): Limit, wait: i64) -> Error {
 /// `resend_cool_down` while the cool-down lasts, or when the hour's limit is reached; `rate_limited` when the
 /// recipient's limit is.
 pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Timestamp) -> Result<Duration, Error> {
-    let mails = store::link_mails(conn, link, now.last(HOUR), i64::from(limits.per_recipient_hour))?;
+    let (of_tenant, of_all) = (limits.per_recipient_hour, limits.per_recipient_hour.saturating_mul(OF_ALL_TENANTS));
+    let mails = store::link_mails(conn, link, now.last(HOUR), of_all.into())?;
     let fresh = mails.iter().filter(|mail| mail.magic_link_id.as_ref() == Some(&link.id));
     let fresh = fresh.filter(|mail| mail.generation > Some(1)).map(|mail| mail.created_at).collect::<Vec<_>>();
     if let Some(until) = limits.until(link.resent_at.unwrap_or(link.created_at), &fresh, now) {
         return Err(too_early(until, now));
     }
-    require_fewer(mails.iter().map(|mail| mail.created_at), limits.per_recipient_hour, RECIPIENT, now)?;
+    let mut for_tenant = mails.iter().filter(|mail| mail.tenant_id == link.tenant_id).collect::<Vec<_>>();
+    for_tenant.truncate(usize::try_from(of_tenant).unwrap_or(usize::MAX));
+    require_fewer(for_tenant.iter().map(|mail| mail.created_at), of_tenant, RECIPIENT, now)?;
+    require_fewer(mails.iter().map(|mail| mail.created_at), of_all, RECIPIENT, now)?;
     Ok(limits.cool_down_after(fresh.len()))
 }
 
@@ -151,9 +163,10 @@ fn require_fewer(
     }
 }
 
-/// Whether a notice goes to somebody who had the hour's limit of a tenant's notices.
+/// Whether a notice goes to somebody who had the hour's limit of a tenant's notices, or of those of all tenants.
 ///
-/// What must not be missed is never held back: a warning has its limit where it is caused ([`require_room`]).
+/// What must not be missed is held back for nothing else: only who was told so many times of the very kind hears of no
+/// more. It has another limit where it is caused ([`require_room`]).
 pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now: Timestamp) -> QueryResult<bool> {
     let is_warning = matches!(
         job.template,
@@ -167,10 +180,37 @@ pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now:
             | Template::OwnerEmergencyIssued
             | Template::PolicyViolation
     );
-    if store::OPENING.contains(&job.template) || is_warning {
+    if store::OPENING.contains(&job.template) {
         return Ok(false);
     }
-    store::was_mailed_often(conn, job, now.last(HOUR), i64::from(per_hour))
+    let (of_tenant, of_all) = (per_hour, per_hour.saturating_mul(OF_ALL_TENANTS));
+    let mut had = |beside, most: u32| store::was_mailed_often(conn, (job, beside), now.last(HOUR), most.into());
+    if is_warning {
+        return had(Beside::OfKind, of_all);
+    }
+    // Almost nobody has had as many of all.
+    Ok(had(Beside::All, of_tenant)? && (had(Beside::OfTenant, of_tenant)? || had(Beside::All, of_all)?))
+}
+
+/// Refuses to replace an address that was replaced so often within the hour: its owner is told each time, whoever moves it
+/// to and fro. Each client has a room of its own, and all of them one for each address.
+///
+/// # Errors
+/// `rate_limited`, with the wait in `Retry-After`.
+pub(super) fn require_room_for_change(
+    conn: &mut Conn,
+    address: &str,
+    (client, per_hour): (Option<&ClientId>, u32),
+    now: Timestamp,
+) -> Result<(), Error> {
+    let of_all = per_hour.saturating_mul(OF_ALL_TENANTS);
+    let told = store::mails_to(conn, Template::AddressChanged, address, now.last(HOUR), of_all.into())?;
+    let by = |key: &str| key.split(' ').nth(1).and_then(|word| word.parse::<ClientId>().ok());
+    let own: Vec<Timestamp> = told.iter().filter(|(key, _)| by(key).as_ref() == client).map(|(_, at)| *at).collect();
+    let most = usize::try_from(per_hour).unwrap_or(usize::MAX);
+    require_fewer(own.into_iter().take(most), per_hour, FORMER_ADDRESS, now)?;
+    // An operator at the command line is kept from it by no client.
+    if client.is_none() { Ok(()) } else { require_fewer(told.iter().map(|(_, at)| *at), of_all, FORMER_ADDRESS, now) }
 }
 
 /// Refuses what the contacts of a tenant would be mailed about, where they had so many mails of its kind within the hour

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::db::{Conn, text_enum};
 use crate::domain::{DeliveryState, Template};
 use crate::error::{Code, Error};
-use crate::id::{ConsultantId, LinkId, MailJobId, StepUpId};
+use crate::id::{ClientId, ConsultantId, LinkId, MailJobId, StepUpId};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::links::Link;
@@ -205,20 +205,25 @@ pub(crate) fn fates_of_codes(
 }
 
 /// Queues the notice to a consultant's old address that it was changed.
+///
+/// # Errors
+/// `rate_limited` where that address was told so often within the hour.
 pub(crate) fn enqueue_address_changed(
     conn: &mut Conn,
     consultant: &Consultant,
     old_address: &str,
+    (client, per_hour): (Option<&ClientId>, u32),
     now: Timestamp,
-) -> diesel::QueryResult<()> {
+) -> Result<(), Error> {
+    limits::require_room_for_change(conn, old_address, (client, per_hour), now)?;
     let id = MailJobId::new(now);
     // Unique: each change is notified.
-    let dedup_key = id.to_string();
+    let dedup_key = format!("{id} {}", client.map_or("-", ClientId::as_str));
     let job = Job {
         recipient: Some(old_address.to_owned()),
         ..Job::new(id, Template::AddressChanged, dedup_key, Some(consultant.id.clone()), now)
     };
-    store::insert(conn, &job)
+    Ok(store::insert(conn, &job)?)
 }
 
 /// Cancels every unsent mail with a one-time code.

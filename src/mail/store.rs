@@ -25,7 +25,8 @@ use crate::records::{open_grants, scan_end, within};
 use crate::telemetry::TraceContext;
 
 pub(super) use counts::{
-    OPENING, link_mails, links_mailed, links_mailed_to_unregistered, of_tenant, queued_with, was_mailed_often,
+    Beside, OPENING, link_mails, links_mailed, links_mailed_to_unregistered, mails_to, of_tenant, queued_with,
+    was_mailed_often,
 };
 pub(super) use put_off::{Latest, make_due, put_off};
 pub(crate) use reports::MailRecord;

@@ -170,6 +170,119 @@ async fn a_burst_of_notices_is_not_above_the_limit(world: &World) {
     assert_eq!((sent, states.len()), (3, 12), "{states:?}");
 }
 
+/// Waits until all mails of a template are settled; how many were sent.
+async fn sent_of(world: &World, template: &str, number: usize) -> usize {
+    let mails = eventually("all are settled", async || {
+        let mails = world.admin.get(&format!("/v1/mail-deliveries?page_size=200&template={template}")).await.ok();
+        let states: Vec<_> = mails["items"].as_array().unwrap().iter().map(|mail| mail["state"].clone()).collect();
+        let is_settled = |state: &Value| state == "accepted" || state == "cancelled";
+        (states.len() == number && states.iter().all(is_settled)).then_some(states)
+    });
+    mails.await.iter().filter(|state| *state == "accepted").count()
+}
+
+// Whoever is no customer is named by one client for many of them.
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_recipient_hour = 2"))]
+async fn a_stranger_is_not_flooded_with_notices_of_many_tenants(world: &World) {
+    let client = world.client(None, &["*"], &["links:issue"]).await;
+    for _ in 0..6 {
+        let consultant = world.consultant().await;
+        for _ in 0..2 {
+            let mut request = Api::issue_request(&consultant);
+            let profile = request["profile"]["id"].as_str().unwrap();
+            request["tenant_id"] = json!(format!("invented-{profile}-{consultant}"));
+            request["issued_by"]["email"] = json!("Stranger@elsewhere.example");
+            client.post(LINKS, &request).await.ok();
+        }
+    }
+    assert_eq!(sent_of(world, "access_issued", 12).await, 8, "four times as many as for one tenant");
+    // What is no news to anybody else is told all the same.
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["issued_by"]["email"] = json!("hr@globex.example");
+    client.post(LINKS, &request).await.ok();
+    assert_eq!(sent_of(world, "access_issued", 13).await, 9);
+}
+
+// What must not be missed is held back only from those who heard so many times of the very same.
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_recipient_hour = 1"))]
+async fn a_stranger_is_not_flooded_with_emergencies(world: &World) {
+    let client = world.client(None, &["*"], &["links:issue", "links:emergency"]).await;
+    let emergency = async |tenant: &str, by: &str| {
+        let contacts = json!({ "name": tenant, "contacts": [{ "name": "Anil Rao", "email": "anil@group.example" }] });
+        world.admin.put(&format!("/v1/tenants/{tenant}"), &contacts).await.ok();
+        let allowed = json!({ "emergency": "allowed" });
+        world.admin.put(&format!("/v1/tenants/{tenant}/policy"), &allowed).await.ok();
+        let mut request = Api::issue_request(&world.consultant().await);
+        request["tenant_id"] = json!(tenant);
+        request["issued_by"]["email"] = json!(by);
+        request["emergency"] = json!({ "justification": "Salaries are paid in one hour, and the run is stuck" });
+        client.post(LINKS, &request).await.ok();
+    };
+    for number in 0..5 {
+        emergency(&format!("customer-{number}"), "stranger@elsewhere.example").await;
+    }
+    assert_eq!(sent_of(world, "emergency_issued", 10).await, 8, "four to each");
+    emergency("customer-5", "meera@customer.example").await;
+    assert_eq!(sent_of(world, "emergency_issued", 12).await, 9);
+}
+
+// One client has links of a consultant mailed afresh for one tenant after the other.
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_recipient_hour = 1"))]
+async fn a_consultant_is_not_flooded_with_fresh_links_of_many_tenants(world: &World) {
+    let consultant = world.consultant().await;
+    let mut links = Vec::new();
+    for number in 0..5 {
+        let client = world.client(None, &["*"], &["links:issue"]).await;
+        let mut request = Api::issue_request(&consultant);
+        request["tenant_id"] = json!(format!("customer-{number}"));
+        links.push(client.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned());
+    }
+    world.clock.advance(Duration::minutes(61));
+    let resend = async |link: &str| world.admin.post(&format!("{LINKS}/{link}/resend"), &json!({})).await;
+    for link in &links[..4] {
+        resend(link).await.ok();
+    }
+    resend(&links[0]).await.refused(429, "resend_cool_down");
+    resend(&links[4]).await.refused(429, "rate_limited");
+    world.clock.advance(Duration::minutes(61));
+    resend(&links[4]).await.ok();
+}
+
+// Each change is told to the address before.
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_recipient_hour = 2"))]
+async fn an_address_that_is_moved_to_and_fro_is_told_so_often_and_no_more(world: &World) {
+    let (here, there) = ("Stranger@elsewhere.example", "other@elsewhere.example");
+    let person = json!({ "name": "Ravi Kumar", "email": here });
+    let consultant = world.admin.post("/v1/consultants", &person).await.ok()["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/consultants/{consultant}");
+    let moves = async |client: &Api, to: &str| client.patch(&path, &json!({ "email": to })).await;
+    let mut clients = vec![world.admin.clone()];
+    for _ in 0..4 {
+        clients.push(world.client(None, &["*"], &["admin", "consultants:write"]).await);
+    }
+    for client in &clients[..4] {
+        for to in [there, here, there, here] {
+            moves(client, to).await.ok();
+        }
+        let refused = moves(client, there).await;
+        refused.refused(429, "rate_limited");
+        assert!(refused.header("retry-after").parse::<i64>().unwrap() > 0, "{refused:?}");
+        assert_eq!(world.admin.get(&path).await.ok()["email"], here, "nothing was changed");
+    }
+    // Who has moved nothing may as long as all of them have not moved it four times as often. A name tells nobody.
+    moves(&clients[4], there).await.refused(429, "rate_limited");
+    moves(&clients[4], &here.to_uppercase()).await.ok();
+    clients[4].patch(&path, &json!({ "name": "Ravi S. Kumar" })).await.ok();
+    assert_eq!(sent_of(world, "address_changed", 16).await, 16);
+    world.clock.advance(Duration::minutes(61));
+    moves(&clients[0], there).await.ok();
+    assert_eq!(sent_of(world, "address_changed", 17).await, 17);
+}
+
 #[apply(on_both_databases)]
 #[settings(limited("limits.mails_per_tenant_day = 3"))]
 async fn tenants_that_nobody_registered_share_one_limit_of_the_day(world: &World) {
