@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use fantoccini::key::Key;
 use serde_json::json;
 
+use crate::actors::Api;
 use crate::browser::Browser;
 use crate::world::World;
 
@@ -272,6 +274,97 @@ fn a_link_is_found_in_whatever_is_pasted() {
 }
 
 #[test]
+fn of_several_links_in_what_is_pasted_the_newest_one_is_opened() {
+    World::run(async |world, browser| {
+        let (id, old) = world.link().await;
+        world.mail_is_out(&id).await;
+        let newer = resent(world, &id).await;
+        let safe = |link: &str| {
+            format!("https://x.safelinks.protection.outlook.com/?url={}&data=05", escaped(link, '%', ".-_"))
+        };
+        let deep = |link: &str| format!("https://gw.example/url?a={}&c=E", escaped(link, '%', ""));
+        let proofpoint = |link: &str| {
+            let address = escaped(link, '-', "./").replace('/', "_");
+            format!("https://urldefense.proofpoint.com/v2/url?u={address}&d=DwM&e=")
+        };
+        let (_, token) = old.split_once('#').unwrap();
+        for (name, text) in [
+            ("a conversation", format!("Hello\n{old}\nRegards\n\nHello\n{newer}\nRegards")),
+            ("the newest first", format!("Hello\n{newer}\n\nHR wrote:\n> {old}\n")),
+            ("the newest one quoted and wrapped", format!("{old}\n\nRK wrote:\n{}\n", wrapped(&newer, 70, "RK> ", ""))),
+            ("both wrapped", format!("{}\n\n{}\nRegards", wrapped(&old, 70, "", ""), wrapped(&newer, 70, "> ", ""))),
+            ("glued", format!("{token}{}", newer.split_once('#').unwrap().1)),
+            ("HTML", format!("<a href=\"{old}\">Open</a><a href=\"{newer}\">Open</a>")),
+            ("SafeLinks", format!("{}\n{}", safe(&old), safe(&newer))),
+            ("the newest one escaped deeper", format!("{old}\n{}", deep(&newer))),
+            ("Proofpoint 2", format!("Open {} now\n\nOpen {} now", proofpoint(&old), proofpoint(&newer))),
+            ("Proofpoint 2, wrapped", wrapped(&format!("{} {}", proofpoint(&old), proofpoint(&newer)), 70, "> ", "")),
+            ("Proofpoint 2 around SafeLinks", format!("{old} {}", proofpoint(&safe(&newer)))),
+            (
+                "the newest one in base64",
+                format!("{old}\n\n{}\n", wrapped(&STANDARD.encode(format!("Hello,\nopen {newer}\n")), 76, "", "\r")),
+            ),
+        ] {
+            println!("{name}: {text}");
+            paste(browser, world, &text).await;
+            browser.until_state("ready").await;
+        }
+        // Of two links that of the newest mail, whosever the other one is.
+        let other = world.issue("globex", ("emp-9", "Asha Rao")).await;
+        let theirs = world.mailed_address(&other, 1).await;
+        world.revoke(&other).await;
+        let newest = resent(world, &id).await;
+        for text in [format!("{theirs}\n{newest}"), format!("{newest}\n{old}\n{newer}\n{theirs}")] {
+            paste(browser, world, &text).await;
+            browser.until_state("ready").await;
+        }
+    });
+}
+
+/// A fresh link, in a later second than all that were mailed before.
+async fn resent(world: &World, id: &str) -> String {
+    let second = || world.clock.now().unix_seconds();
+    let started = second();
+    while second() <= started {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.cloud.post(&format!("/v1/magic-links/{id}/resend"), &json!({})).await.ok();
+    let fresh = world.trail(id).await.iter().filter(|kind| *kind == "magic_link.resent").count();
+    let address = world.mailed_address(id, fresh + 1).await;
+    world.mail_is_out(id).await;
+    address
+}
+
+#[test]
+fn the_button_of_our_mail_can_be_copied_and_pasted() {
+    World::run(async |world, browser| {
+        let (id, link) = world.link().await;
+        let mails = Api::new(&world.base, None).get("/dev/mailbox.json").await.ok();
+        let mails = mails.as_array().unwrap();
+        let mail = mails.iter().find(|mail| mail["text"].as_str().unwrap().contains(&link)).unwrap();
+        let chord = |letter: char| format!("{}{letter}", char::from(Key::Control));
+        for (what, part) in [("the button", "a.button"), ("the whole mail", "body")] {
+            // As a mail program shows it.
+            browser.client.goto("about:blank").await.unwrap();
+            let select = format!(
+                "document.write({}); document.close(); getSelection().selectAllChildren(document.querySelector('{part}'))",
+                mail["html"]
+            );
+            browser.script(&select).await;
+            browser.find("body").await.send_keys(&chord('c')).await.unwrap();
+            browser.open(&format!("{}/l", world.base)).await;
+            browser.until_state("paste").await;
+            browser.find("#paste-input").await.send_keys(&chord('v')).await.unwrap();
+            browser.until("document.querySelector('#paste-input').value").await;
+            println!("{what}: {}", browser.script("return document.querySelector('#paste-input').value").await);
+            browser.click("#paste-submit").await;
+            browser.until_state("ready").await;
+        }
+        assert_eq!(world.read(&id).await["state"], "active");
+    });
+}
+
+#[test]
 fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() {
     World::run(async |world, browser| {
         let (_, link) = world.link().await;
@@ -372,6 +465,7 @@ fn the_page_works_in_a_browser_of_2020_and_says_so_where_it_cannot() {
         let before = browser
             .before_each_page(
                 "delete Object.hasOwn; delete Array.prototype.at; delete String.prototype.at; delete String.prototype.replaceAll;
+                 delete Element.prototype.replaceChildren; delete AbortSignal.timeout;
                  delete Array.prototype.findLast; delete window.structuredClone; delete Promise.any;
                  const Format = Intl.DateTimeFormat;
                  Intl.DateTimeFormat = function (locale, options) {
@@ -383,9 +477,20 @@ fn the_page_works_in_a_browser_of_2020_and_says_so_where_it_cannot() {
         browser.open(&link).await;
         browser.until_state("ready").await;
         assert!(browser.text("#facts").await.contains("IST"));
+        // By keyboard: the driver itself needs what is missing here to click.
+        browser.open(&format!("{}/l", world.base)).await;
+        browser.until_state("paste").await;
+        let (_, visited) = world.link().await;
+        let link_in = format!("document.querySelector('#paste-input').value = {}", json!(visited));
+        browser.script(&format!("{link_in}; document.querySelector('#paste-submit').focus()")).await;
+        browser.press(Key::Enter).await;
+        browser.until_state("ready").await;
+        browser.script("document.querySelector('#continue').focus()").await;
+        browser.press(Key::Enter).await;
+        browser.until_page("arrival").await;
         browser.forget(&before).await;
         for too_old in [
-            "delete Element.prototype.replaceChildren",
+            "delete Element.prototype.append",
             "delete window.AbortController",
             "delete Intl.DateTimeFormat",
             "delete Document.prototype.createDocumentFragment",

@@ -4,7 +4,7 @@
 // scripts. So the page only asks for a preview, which has no effect, and waits.
 // Whatever has an effect starts in a trusted click of a button.
 //
-// Written for browsers since the end of 2020; watch.js speaks where this fails.
+// Written for browsers of the end of 2020, which may be of its beginning (Chromium 80); watch.js speaks where this fails.
 (() => {
   'use strict';
 
@@ -453,8 +453,14 @@
   }
 
   function fill(part, content) {
-    part.replaceChildren(...(content ? [content] : []));
+    put(part, ...(content ? [content] : []));
     part.hidden = !content;
+  }
+
+  // `replaceChildren` is younger than some browsers of the end of 2020.
+  function put(part, ...contents) {
+    part.textContent = '';
+    part.append(...contents);
   }
 
   // Whether the browser can may be known only after the code was asked for.
@@ -485,7 +491,7 @@
     for (const button of buttons) button.removeAttribute('aria-disabled');
 
     parts.facts.hidden = !view.facts;
-    parts.facts.replaceChildren(...(view.facts ?? []).map((name) => {
+    put(parts.facts, ...(view.facts ?? []).map((name) => {
       const [label, value] = FACTS[name]();
       const row = document.createElement('div');
       const term = document.createElement('dt');
@@ -808,6 +814,17 @@
     }
     parts['paste-input'].value = '';
     start(found);
+  });
+
+  // The button of our mail shows no address: it is in the other half of what is copied.
+  parts['paste-input'].addEventListener('paste', (event) => {
+    const copied = (type) => event.clipboardData?.getData(type) ?? '';
+    const text = copied('text/plain');
+    const addresses = copied('text/html').match(/\bhref\s*=\s*(?:"[^"]*"|'[^']*')/gi) ?? [];
+    const found = magicLinkToken([...addresses, text].join('\n'));
+    if (!found || found === magicLinkToken(text)) return;
+    event.preventDefault();
+    parts['paste-input'].value = `${location.origin}/l#${found}`;
   });
 
   parts.code.addEventListener('submit', (event) => {

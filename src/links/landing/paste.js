@@ -32,9 +32,10 @@
     return '';
   }
 
-  // The first one of ours.
-  function jwt(text) {
-    if (text.indexOf('eyJ') < 0) return '';
+  // Those of ours.
+  function jwts(text) {
+    var tokens = [];
+    if (text.indexOf('eyJ') < 0) return tokens;
     var chains = text.split(/[^\w.-]+/);
     for (var at = 0; at < chains.length; at += 1) {
       var parts = chains[at].split('.');
@@ -43,10 +44,40 @@
         var signature = parts[part + 2].slice(0, SIGNATURE);
         var isPayload = /^eyJ./.test(payload) && payload.length <= PAYLOAD;
         var header = isPayload && signature.length === SIGNATURE ? headerOf(parts[part]) : '';
-        if (header) return [header, payload, signature].join('.');
+        if (header) tokens.push([header, payload, signature].join('.'));
       }
     }
-    return '';
+    return tokens;
+  }
+
+  // What a token says of itself, or nothing.
+  function claims(token) {
+    try {
+      return JSON.parse(decoded(token.split('.')[1])) || {};
+    } catch (error) {
+      return {};
+    }
+  }
+
+  function isNewer(one, other) {
+    if (one.jti === other.jti && one.gen !== other.gen) return one.gen > other.gen;
+    return one.iat > (typeof other.iat === 'number' ? other.iat : -Infinity);
+  }
+
+  // A conversation holds a link of each mail, the oldest first, and only the newest one works. Of those that are as new
+  // the first counts: what follows may be the same one, damaged by another way to read it.
+  function newest(tokens) {
+    var best = '';
+    var said = {};
+    tokens.forEach(function (token) {
+      if (token === best) return;
+      var says = claims(token);
+      if (!best || isNewer(says, said)) {
+        best = token;
+        said = says;
+      }
+    });
+    return best;
   }
 
   // What word processors make of a hyphen, so that no line breaks there.
@@ -181,10 +212,13 @@
 
   // Proofpoint, version 2, of both of its domains: `-` stands for `%`, and `_` for `/`. Versions 1 and 3 leave a token as
   // it is. Its address may be escaped in another one's.
-  var PROOFPOINT = /urldefense(?:\.proofpoint)?\.(?:com|us)[\/%0-9a-f]{1,25}v2[\/%0-9a-f]{1,25}url[?%0-9a-f]{1,25}u[=%0-9a-f]{1,25}(http[\w.-]*)/i;
+  var PROOFPOINT = /urldefense(?:\.proofpoint)?\.(?:com|us)[\/%0-9a-f]{1,25}v2[\/%0-9a-f]{1,25}url[?%0-9a-f]{1,25}u[=%0-9a-f]{1,25}(http[\w.-]*)/gi;
 
-  function proofpoint(address) {
-    return percentDecoded(address.replace(/-/g, '%').replace(/_/g, '/'));
+  // Each in its place, apart from what stands beside it.
+  function withoutProofpoint(text) {
+    return text.replace(PROOFPOINT, function (_, address) {
+      return '"' + percentDecoded(address.replace(/-/g, '%').replace(/_/g, '/')) + '"';
+    });
   }
 
   // Either alphabet, padded or not. A letter too many is something else, such as a part of the path behind it.
@@ -223,34 +257,23 @@
     return all.filter(function (form, at) { return all.indexOf(form) === at; });
   }
 
-  // The first that a look at one of them finds.
-  function first(texts, look) {
-    for (var at = 0; at < texts.length; at += 1) {
-      var token = look(texts[at]);
-      if (token) return token;
-    }
-    return '';
-  }
-
   function found(text) {
-    return first(forms(text), function (form) { return jwt(form) || jwt(base64(form)); });
+    return newest(forms(text).map(function (form) { return newest(jwts(form).concat(jwts(base64(form)))); }));
   }
 
   // What is escaped is cleaned again once it is decoded: a gateway escapes the line breaks of a link, too.
   function tokenOf(text) {
+    var tokens = [];
     for (var time = 0; time <= DECODED_TIMES; time += 1) {
       var before = text;
       text = clean(text);
       // One around another one, too: what is half decoded looks like a token.
-      for (var outer = PROOFPOINT.exec(joined(text)); outer; outer = PROOFPOINT.exec(joined(text))) {
-        text = proofpoint(outer[1]);
-      }
-      var token = found(text);
-      if (token) return token;
+      for (var line = joined(text); line.search(PROOFPOINT) >= 0; line = joined(text)) text = withoutProofpoint(line);
+      tokens.push(found(text));
       text = percentDecoded(text);
-      if (text === before) return '';
+      if (text === before) break;
     }
-    return '';
+    return newest(tokens);
   }
 
   // The blanks of a wrap, as a form writes them in an address.
@@ -258,13 +281,15 @@
     return tokenOf(text.replace(/\+/g, ' '));
   }
 
-  // The first whole token in a text, or ''.
+  function ofMail(text) {
+    var parts = mailParts(text);
+    return newest([tokenOf(parts), tokenOf(mailParts(joined(parts)))]);
+  }
+
+  // The newest whole token in a text, or ''.
   window.magicLinkToken = function (text) {
     // Joined before anything is decoded, because a wrap may cut an escape.
     var all = forms(clean(String(text).slice(0, LONGEST)));
-    return first(all, tokenOf) || first(all, blanks) || first(all, function (form) {
-      var parts = mailParts(form);
-      return tokenOf(parts) || tokenOf(mailParts(joined(parts)));
-    });
+    return newest(all.map(tokenOf).concat(all.map(blanks), all.map(ofMail)));
   };
 })();
