@@ -217,7 +217,6 @@ fn scan_end(conn: &mut Conn, filter: &EventFilter, reach: &Reach, page: &PageReq
 }
 
 /// Ids of events that concern a person together with others, older than one and as new as another.
-#[expect(clippy::elidable_lifetime_names, reason = "`auto_type` demands a name")]
 #[diesel::dsl::auto_type]
 fn naming<'a>(person: &'a str, (after, end): (&'a str, &'a str)) -> _ {
     principals::table

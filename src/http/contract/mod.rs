@@ -130,7 +130,8 @@ impl Operation {
                 examples.is_some_and(|examples| examples.get(code.slug()).is_some())
             })
         };
-        let may_omit_body = operation["requestBody"].is_object() && operation["requestBody"]["required"] != true;
+        let may_omit_body =
+            operation.get("requestBody").is_some_and(|body| body.get("required") != Some(&Value::Bool(true)));
         let beyond_reach = [Code::ClientNotPermitted, Code::NotFound].into_iter().find(refuses);
         Ok(Self {
             beyond_reach: beyond_reach.unwrap_or(Code::Unavailable),

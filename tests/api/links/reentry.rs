@@ -99,6 +99,7 @@ async fn after_a_thousand_visits_it_takes_another_mail(world: &World) {
     let seen = shown(&page, &token).await;
     assert_eq!((&seen["state"], seen.get("device"), &seen["can_resend"]), (&json!("spent"), None, &json!(true)));
     send(&page, "/l/reenter", &token, "eyJ.eyJ.A").await.refused(403, "device_unknown");
+    world.clock.advance(Duration::minutes(2));
     page.post("/l/resend", &json!({ "token": token })).await.ok();
     let fresh = world.token(&link, 2).await;
     assert_eq!(shown(&page, &fresh).await["state"], "ready");

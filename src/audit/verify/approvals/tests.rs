@@ -215,7 +215,7 @@ fn while_a_key_is_in_effect_nothing_else_approves() {
     let [first_event, ordered, ..] = late;
     let restore = [first_event, ordered, restored, cancelled.clone()];
     assert_eq!(follow(&keys, &restore).unwrap().key_changes.len(), 2);
-    assert!(follow(&keys, &[restore.as_slice(), &[unsigned.clone()]].concat()).is_err());
+    assert!(follow(&keys, &[restore.as_slice(), std::slice::from_ref(&unsigned)].concat()).is_err());
     assert!(follow(&keys, &[restore.as_slice(), &[cancelled]].concat()).is_err());
 
     // Of a link whose approval was erased nothing tells what it gives: what was signed of its extension stands.
