@@ -186,7 +186,7 @@ fn revoke_active(tx: &mut Tx<'_>, id: &SessionId, reach: &Reach, ending: &Ending
         return record_end(tx, &over, ending);
     }
     match records::sessions::find_within(tx, id, reach)? {
-        Some(known) if known.end(ending.now).is_none() => end_with_device(tx, &known, reach, ending),
+        Some(known) if known.holds(ending.now) => end_with_device(tx, &known, reach, ending),
         _ => Ok(()),
     }
 }
