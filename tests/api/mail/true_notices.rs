@@ -5,7 +5,8 @@ use time::Duration;
 use wiremock::ResponseTemplate;
 
 use crate::support::{
-    Api, Message, Receiver, Settings, Sql, World, apply, eventually, hold_mails, on_both_databases, release_mails,
+    Api, Message, Receiver, Settings, Sql, World, apply, eventually, hold_mails, mailed, on_both_databases,
+    release_mails,
 };
 
 const LINKS: &str = "/v1/magic-links";
@@ -27,6 +28,8 @@ async fn a_revocation_says_by_whom_and_why_and_speaks_of_this_access(world: &Wor
     let portal = world.portal("cloud", "acme").await;
     let consultant = world.consultant().await;
     let (link, _other) = (portal.issue(&consultant).await, portal.issue(&consultant).await);
+    // Of a link that had not left, nothing speaks.
+    mailed(&portal, &link).await;
     let by = json!({ "reason": "The ticket was closed", "requested_by": { "id": "emp-8", "name": "Anil Rao" } });
     portal.post(&format!("{LINKS}/{link}/revoke"), &by).await.ok();
     for kind in ["access_revoked", "access_withdrawn"] {
