@@ -8,6 +8,7 @@ mod moving;
 mod outside;
 mod readiness;
 mod runbook;
+mod wrong_clock;
 
 use std::process::{Command, Output};
 
