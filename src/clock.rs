@@ -108,16 +108,10 @@ impl Timestamp {
         self.plus(longest).plus(DISORDER)
     }
 
-    /// The latest moment at which something has begun that was written as beginning at once: the clock of another copy may be
-    /// that far ahead. What lies beyond it was written by a clock that was wrong, and counts when its time has come.
-    pub(crate) fn horizon(self) -> Self {
-        self.furthest(Duration::ZERO)
-    }
-
     /// The last `duration`, for what is counted in it. What was written by a clock that was ahead, and has been set right
     /// since, does not lie in it: it would count until that time has come.
     pub(crate) fn last(self, duration: Duration) -> Stretch {
-        Stretch { after: self.minus(duration), until: self.horizon() }
+        Stretch { after: self.minus(duration), until: self.furthest(Duration::ZERO) }
     }
 
     /// The time to come in which something ends that was put off for at most `longest`.

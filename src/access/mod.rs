@@ -88,8 +88,6 @@ pub(crate) struct LiveClient {
     pub previous_key_sha256: Option<String>,
     /// Time until which the previous key is valid.
     pub previous_key_expires_at: Option<Timestamp>,
-    /// When it was replaced.
-    pub rotated_at: Option<Timestamp>,
     /// What all this is compared by, as `records::clients::standing` tells it.
     pub standing: String,
     /// Minute in which its use was last noted, so that hot callers share no lock.
@@ -104,7 +102,6 @@ pub(crate) struct LiveSession {
     pub reason: String,
     pub consultant_name: String,
     pub consultant_email: String,
-    pub started_at: Timestamp,
     pub expires_at: Timestamp,
     /// Response of the first introspection, which stays the same as long as this entry is valid: until it ends soon, and
     /// from then on.
@@ -280,9 +277,9 @@ impl Reader {
 }
 
 impl Snapshot {
-    /// The snapshot without a session that has expired, or was begun by a clock that was ahead.
+    /// The snapshot without a session that has expired.
     fn at(mut self, now: Timestamp) -> Self {
-        self.session = self.session.filter(|session| session.expires_at > now && session.started_at <= now.horizon());
+        self.session = self.session.filter(|session| session.expires_at > now);
         self
     }
 }
@@ -377,7 +374,7 @@ impl LiveClient {
 
     /// Whether the hash is that of a key of this client's that is valid.
     pub(crate) fn accepts(&self, shown: &str, now: Timestamp) -> bool {
-        let previous = (self.previous_key_sha256.as_deref(), self.previous_key_expires_at, self.rotated_at);
+        let previous = (self.previous_key_sha256.as_deref(), self.previous_key_expires_at);
         records::clients::accepts(&self.key_sha256, previous, shown, now)
     }
 }
@@ -397,7 +394,6 @@ mod tests {
             reason: String::new(),
             consultant_name: String::new(),
             consultant_email: String::new(),
-            started_at: now,
             expires_at: now,
             introspection: [OnceLock::new(), OnceLock::new()],
         };

@@ -95,7 +95,6 @@ type Row = (
     Option<String>,
     Option<String>,
     Option<Timestamp>,
-    Option<Timestamp>,
 );
 
 /// Loads clients and active sessions by primary keys, and the state of the service.
@@ -116,22 +115,20 @@ impl Query for LoadSnapshot {
         Nullable<Text>,
         Nullable<Text>,
         Nullable<SqlTimestamp>,
-        Nullable<SqlTimestamp>,
     );
 }
 
 impl<C> RunQueryDsl<C> for LoadSnapshot {}
 
 const CLIENT_COLUMNS: &str = "SELECT 0, c.id, c.name, c.portal, c.tenants, c.scopes, c.key_sha256, \
-     c.previous_key_sha256, c.previous_key_expires_at, c.rotated_at ";
-const SESSION_COLUMNS: &str = "SELECT 1, s.id, s.profile_name, s.magic_link_id, magic_links.reason, p.name, p.email, \
-     NULL, s.expires_at, s.started_at ";
+     c.previous_key_sha256, c.previous_key_expires_at ";
+const SESSION_COLUMNS: &str =
+    "SELECT 1, s.id, s.profile_name, s.magic_link_id, magic_links.reason, p.name, p.email, NULL, s.expires_at ";
 const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NULL AND p.suspended_at IS NULL \
      AND NOT EXISTS (SELECT 1 FROM key_revocations k WHERE k.done_at IS NULL \
          AND k.kid IN (s.kid, s.link_kid, s.code_kid)) AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
-     CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, \
-     NULL ";
+     CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL ";
 
 impl QueryFragment<Pg> for LoadSnapshot {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -207,18 +204,7 @@ pub(crate) fn load(
     let (mut clients, mut sessions, mut epochs) = (Vec::new(), Vec::new(), None);
     for row in rows {
         match row {
-            (
-                CLIENT,
-                Some(id),
-                Some(name),
-                portal,
-                Some(tenants),
-                Some(scopes),
-                Some(key_sha256),
-                previous,
-                until,
-                rotated_at,
-            ) => {
+            (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous, until) => {
                 clients.push(LiveClient {
                     id: parsed(&id)?,
                     standing: standing(&key_sha256, portal.as_deref(), &tenants, &scopes),
@@ -228,29 +214,16 @@ pub(crate) fn load(
                     key_sha256,
                     previous_key_sha256: previous,
                     previous_key_expires_at: until,
-                    rotated_at,
                     noted: AtomicI64::new(0),
                 });
             }
-            (
-                SESSION,
-                Some(id),
-                Some(profile),
-                Some(link),
-                Some(reason),
-                Some(name),
-                Some(email),
-                _,
-                Some(until),
-                Some(started_at),
-            ) => {
+            (SESSION, Some(id), Some(profile), Some(link), Some(reason), Some(name), Some(email), _, Some(until)) => {
                 let session = LiveSession {
                     profile_name: profile,
                     magic_link_id: parsed(&link)?,
                     reason,
                     consultant_name: name,
                     consultant_email: email,
-                    started_at,
                     expires_at: until,
                     introspection: [OnceLock::new(), OnceLock::new()],
                 };

@@ -304,9 +304,9 @@ fn changed(origin: &str, before: &LogSigner, next: &LogSigner, now: Timestamp) -
     })))
 }
 
-/// Stores a key as the newest one, and records it: the one before may be of a clock that was ahead.
+/// Stores a key, and records it.
 fn added(tx: &mut Tx<'_>, fresh: &KeyRow, by: Actor, now: Timestamp) -> Result<(), Error> {
-    store::insert_newest_key(tx, fresh)?;
+    store::insert_key(tx, fresh)?;
     let event = Event::new(EventType::KeyAdded, by, now);
     tx.record(event.with(&serde_json::json!({ "use": ID, "public_key": fresh.public_key })));
     Ok(())

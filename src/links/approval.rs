@@ -332,10 +332,9 @@ pub(super) fn revoked(tx: &mut Tx<'_>, change: &Change, reason: &str, acting: Op
 pub(crate) fn withdraw_matched(
     tx: &mut Tx<'_>,
     order: &records::revocations::BulkRevocation,
-    over: Timestamp,
     now: Timestamp,
 ) -> Result<(usize, usize), Error> {
-    let ids = requests::matched(tx, order, over, A_TIME)?;
+    let ids = requests::matched(tx, order, A_TIME)?;
     let withdrawn = requests::withdraw(tx, &ids, order)?;
     let decision = Decision::of(order);
     for request in &withdrawn {

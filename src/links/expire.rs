@@ -4,12 +4,9 @@
 //! records the links in between. A window lasts at least an hour, so no link is
 //! issued behind the mark; and no link is given an end behind it.
 
-use diesel::QueryResult;
-
 use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::Conn;
 use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::id::LinkId;
@@ -29,10 +26,6 @@ pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize
         .store
         .read(move |conn| {
             let mark = store::expiry_mark(conn)?;
-            if records::restores::is_running(conn)? {
-                // It revokes every link that is not on record as over.
-                return Ok((mark, Vec::new()));
-            }
             let links = records::links::expired_after(conn, &mark, LINKS_PER_STEP, now)?;
             Ok((mark, links))
         })
@@ -60,12 +53,6 @@ pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize
         })
         .await?;
     Ok(passed)
-}
-
-/// The time up to which it is on record that windows have ended: of the links that end later none is over, whatever a clock
-/// says.
-pub(crate) fn recorded_expiry(conn: &mut Conn) -> QueryResult<Timestamp> {
-    store::expiry_mark(conn).map(|(expires_at, _)| expires_at)
 }
 
 fn expired(link: &Link, now: Timestamp) -> Event {

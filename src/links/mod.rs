@@ -41,7 +41,7 @@ use crate::mail::Delivery;
 pub(crate) use announce::announce_ends;
 pub(crate) use approval::withdraw_matched;
 pub(crate) use change::{correct, extend, shorten};
-pub(crate) use expire::{record_expired, recorded_expiry};
+pub(crate) use expire::record_expired;
 pub(crate) use extensions::extension_shown;
 pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};

@@ -86,7 +86,6 @@ fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result
         actor: revoking.actor,
         client_id: revoking.client_id,
         at: revoking.at,
-        over: Some(revoking.over),
         now: revoking.now,
         reason: None,
         acting_session_id: revoking.acting_session_id,

@@ -107,11 +107,7 @@ pub(crate) fn rotate(
     let Some(old_until) = rotation.old_until(now) else {
         return found.set(changed).returning(clients::all_columns).get_result(conn).optional();
     };
-    // An overlap that a clock began which was ahead is none now, as in [`accepts`].
-    let is_over = clients::previous_key_expires_at
-        .is_null()
-        .or(clients::previous_key_expires_at.le(now))
-        .or(clients::rotated_at.gt(now.horizon()));
+    let is_over = clients::previous_key_expires_at.is_null().or(clients::previous_key_expires_at.le(now));
     found
         .filter(is_over.assume_not_null().or((rotation == Rotation::AtOnce).into_sql::<Bool>()))
         .set((
@@ -208,7 +204,7 @@ impl Client {
 
     /// Whether the hash is that of a key of the client's that counts.
     pub(crate) fn accepts(&self, shown: &str, now: Timestamp) -> bool {
-        let previous = (self.previous_key_sha256.as_deref(), self.previous_key_expires_at, self.rotated_at);
+        let previous = (self.previous_key_sha256.as_deref(), self.previous_key_expires_at);
         accepts(&self.key_sha256, previous, shown, now)
     }
 
@@ -218,17 +214,10 @@ impl Client {
     }
 }
 
-/// Whether a hash is that of the key, or of the one before while that counts: until a time, and not before it was replaced,
-/// which a clock that was ahead may have dated.
-pub(crate) fn accepts(
-    key: &str,
-    previous: (Option<&str>, Option<Timestamp>, Option<Timestamp>),
-    shown: &str,
-    now: Timestamp,
-) -> bool {
-    let (previous, until, rotated_at) = previous;
-    let is_of_now = rotated_at.is_none_or(|at| at <= now.horizon());
-    let previous = previous.filter(|_| is_of_now && until.is_some_and(|until| until > now));
+/// Whether a hash is that of the key, or of the one before while that counts.
+pub(crate) fn accepts(key: &str, previous: (Option<&str>, Option<Timestamp>), shown: &str, now: Timestamp) -> bool {
+    let (previous, until) = previous;
+    let previous = previous.filter(|_| until.is_some_and(|until| until > now));
     same_sha256(shown, key) || previous.is_some_and(|previous| same_sha256(shown, previous))
 }
 

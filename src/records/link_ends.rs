@@ -24,8 +24,6 @@ pub(crate) struct Revoking<'a> {
     pub revocation_id: Option<&'a RevocationId>,
     /// Time of the revocation: earlier than `now` where a bulk revocation is carried out.
     pub at: Timestamp,
-    /// Links whose windows had ended by then are left as they are.
-    pub over: Timestamp,
     pub now: Timestamp,
 }
 
@@ -37,7 +35,7 @@ impl<'a> Revoking<'a> {
         client_id: Option<&'a ClientId>,
         now: Timestamp,
     ) -> Self {
-        Self { reason, actor, client_id, acting_session_id: None, revocation_id: None, at: now, over: now, now }
+        Self { reason, actor, client_id, acting_session_id: None, revocation_id: None, at: now, now }
     }
 }
 
@@ -111,7 +109,7 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
             diesel::update(links::table)
                 .filter($condition)
                 .filter(links::revoked_at.is_null())
-                .filter(links::expires_at.gt(revoking.over))
+                .filter(links::expires_at.gt(revoking.at))
                 .set(Revocation::of(revoking))
                 .returning(links::all_columns)
                 .get_results(conn)

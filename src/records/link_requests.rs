@@ -409,18 +409,13 @@ pub(crate) fn count_selected(conn: &mut Conn, order: &BulkRevocation, tenant_ids
     selected_by!(order, tenant_ids, waiting, requests).count().get_result(conn)
 }
 
-/// The next requests that a bulk revocation withdraws: none that had lapsed at `over`.
-pub(crate) fn matched(
-    conn: &mut Conn,
-    order: &BulkRevocation,
-    over: Timestamp,
-    limit: i64,
-) -> QueryResult<Vec<LinkId>> {
+/// The next requests that a bulk revocation withdraws.
+pub(crate) fn matched(conn: &mut Conn, order: &BulkRevocation, limit: i64) -> QueryResult<Vec<LinkId>> {
     requests::table
         .inner_join(orders::table.on(RequestRevoked))
         .filter(orders::id.eq(&order.id))
         .filter(requests::state.eq(RequestState::Pending))
-        .filter(requests::lapses_at.gt(over))
+        .filter(requests::lapses_at.gt(orders::created_at))
         .order(requests::id.asc())
         .limit(limit)
         .select(requests::id)

@@ -138,8 +138,7 @@ pub(super) fn under_pending_revocations(
 /// `Link::has_begun` as a condition.
 #[diesel::dsl::auto_type]
 pub(super) fn has_begun(now: Timestamp) -> _ {
-    let horizon: Timestamp = now.horizon();
-    links::starts_at.le(now).or(links::starts_at.le(links::created_at).and(links::created_at.le(horizon)))
+    links::starts_at.le(now).or(links::starts_at.le(links::created_at))
 }
 
 /// Marks the token's generation as spent, or begins another visit on the device that is remembered; `None` if neither can
@@ -388,10 +387,9 @@ impl Link {
     }
 
     /// Whether the window has begun. One that began when the link was issued has, though this copy's clock be behind the
-    /// one that issued it. Issued by a clock that was ahead it has not, until that time has come: it would last longer than
-    /// was granted.
+    /// one that issued it.
     pub(crate) fn has_begun(&self, now: Timestamp) -> bool {
-        self.starts_at <= now || (self.starts_at <= self.created_at && self.created_at <= now.horizon())
+        self.starts_at <= now.max(self.created_at)
     }
 
     /// How long a session of the link lives at most, by itself.

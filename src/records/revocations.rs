@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use diesel::dsl::{count as count_of, count_star, exists, max, not};
+use diesel::dsl::{count as count_of, count_star, exists, max};
 use diesel::prelude::*;
 use diesel::query_builder::QueryId;
 
@@ -132,17 +132,16 @@ pub(crate) fn count(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[Strin
         .get_result(conn)
 }
 
-/// The next links that a bulk revocation matches, in order of id: none that was over at `over`.
+/// The next links that a bulk revocation matches, in order of id.
 pub(crate) fn next_links(
     conn: &mut Conn,
     order: &BulkRevocation,
     tenant_ids: &[String],
-    over: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<LinkId>> {
     let mut query = selected_by!(order, tenant_ids, links::table, links)
         .filter(links::revoked_at.is_null())
-        .filter(links::expires_at.gt(over));
+        .filter(links::expires_at.gt(order.created_at));
     if let Some(done_to) = &order.done_to {
         query = query.filter(links::id.gt(done_to));
     }
@@ -238,35 +237,6 @@ pub(crate) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(Revocati
         .order(orders::seq.asc())
         .select((orders::id, orders::created_at))
         .load(conn)
-}
-
-/// Condition that a bulk revocation was ordered by a clock that was ahead: links that were over by it may not be.
-///
-/// Ids are in order of time, so that no other one is read.
-#[diesel::dsl::auto_type]
-fn is_ahead(horizon: Timestamp) -> _ {
-    let id: RevocationId = RevocationId::first_at(horizon);
-    orders::id.gt(id).and(orders::created_at.gt(horizon)).and(not(orders::dry_run))
-}
-
-/// Whether there is such a one.
-pub(crate) fn any_ahead(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
-    diesel::select(exists(orders::table.filter(is_ahead(now.horizon())))).get_result(conn)
-}
-
-/// Lets those be carried out once more, by the clock as it is now; what they have ended so far still counts.
-pub(crate) fn repeat_ahead(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
-    let beginning = LinkId::first_at(Timestamp::from_unix_micros(0));
-    diesel::update(orders::table.filter(is_ahead(now.horizon())).filter(orders::done_to.is_not_null()))
-        .set(orders::done_to.eq(Some(beginning)))
-        .execute(conn)?;
-    diesel::update(orders::table.filter(is_ahead(now.horizon())))
-        .set((
-            orders::created_at.eq(now),
-            orders::done_at.eq(None::<Timestamp>),
-            orders::lease_until.eq(None::<Timestamp>),
-        ))
-        .execute(conn)
 }
 
 /// The transaction watermark of a bulk revocation, if it is set.

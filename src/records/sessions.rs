@@ -112,15 +112,12 @@ pub(super) fn under_pending_revocations(
     Ok(found.into_iter().map(current).collect())
 }
 
-/// Condition that a session is active: not ended, not expired, not begun by a clock that was ahead, and no pending bulk
-/// revocation matches its link.
+/// Condition that a session is active: not ended, not expired, and no pending bulk revocation matches its link.
 ///
 /// The same rule as [`Session::holds`], which is asked of a row that was read.
 #[diesel::dsl::auto_type]
 pub(super) fn holds(now: Timestamp) -> _ {
-    let horizon: Timestamp = now.horizon();
-    let is_open = sessions::ended_at.is_null().and(sessions::expires_at.gt(now));
-    is_open.and(sessions::started_at.le(horizon)).and(spared())
+    sessions::ended_at.is_null().and(sessions::expires_at.gt(now)).and(spared())
 }
 
 /// Number of active sessions.
@@ -238,10 +235,10 @@ pub(crate) struct Ended {
     pub owner_email: Option<String>,
 }
 
-/// Sets the end of a session: its expiry, if that has passed at `over`. A macro, because its type has no name.
+/// Sets the end of a session: its expiry, if that has passed. A macro, because its type has no name.
 macro_rules! end_by {
-    ($cause:expr, ($now:expr, $over:expr)) => {{
-        let is_over = sessions::expires_at.le($over);
+    ($cause:expr, $now:expr) => {{
+        let is_over = sessions::expires_at.le($now);
         let at = case_when(is_over, sessions::expires_at).otherwise($now);
         let why = case_when(is_over, EndCause::Expired.into_sql::<Text>()).otherwise($cause.into_sql::<Text>());
         (sessions::ended_at.eq(at.nullable()), sessions::end_cause.eq(why.nullable()))
@@ -289,7 +286,7 @@ fn end_some(
         .filter(reached!(sessions, reach))
         .filter(spared())
         .filter(not(exists(device)).or(also_with_device.into_sql::<Bool>()))
-        .set(end_by!(cause, (now, now)))
+        .set(end_by!(cause, now))
         .returning((
             sessions::all_columns,
             its_link.select(links::issued_by_email).single_value(),
@@ -303,24 +300,21 @@ pub(crate) fn end_all_of_links(
     conn: &mut Conn,
     links: &[Link],
     cause: EndCause,
-    (now, over): (Timestamp, Timestamp),
+    now: Timestamp,
 ) -> QueryResult<Vec<Session>> {
     diesel::update(sessions::table)
         .filter(sessions::magic_link_id.eq_any(links.iter().map(|link| &link.id)))
         .filter(sessions::ended_at.is_null())
-        .set(end_by!(cause, (now, over)))
+        .set(end_by!(cause, now))
         .returning(sessions::all_columns)
         .get_results(conn)
 }
 
-/// Sessions that hang on a key, and are active or will be: it signed their access token, or the link token or code that
-/// opened them.
+/// Active sessions that hang on a key: it signed their access token, or the link token or code that opened them.
 pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
     let opened = sessions::link_kid.eq(kid).or(sessions::code_kid.eq(kid)).assume_not_null();
     sessions::table
-        .filter(sessions::ended_at.is_null())
-        .filter(sessions::expires_at.gt(now))
-        .filter(spared())
+        .filter(holds(now))
         .filter(sessions::kid.eq(kid).or(opened))
         .limit(limit)
         .select(sessions::id)
@@ -406,10 +400,9 @@ impl Session {
         self.ended_at.or_else(|| (self.expires_at <= now).then_some(self.expires_at))
     }
 
-    /// Whether it is active at a moment. One that was begun by a clock that was ahead is not, until that time has come: it
-    /// would last longer than was granted.
+    /// Whether it is active at a moment.
     pub(crate) fn holds(&self, now: Timestamp) -> bool {
-        self.end(now).is_none() && self.started_at <= now.horizon()
+        self.end(now).is_none()
     }
 
     /// The keys that it hangs on: it ends with any of them.

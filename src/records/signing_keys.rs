@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use diesel::connection::SimpleConnection;
-use diesel::dsl::{exists, max};
 use diesel::prelude::*;
 use time::Duration;
 
@@ -72,18 +71,10 @@ impl KeyRevocation {
     }
 }
 
-/// Condition that a key counts: it has not expired, and is not revoked, which no clock takes back.
-#[diesel::dsl::auto_type]
-fn counts(now: Timestamp) -> _ {
-    signing_keys::revoked_at
-        .is_null()
-        .and(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now).assume_not_null()))
-}
-
-/// Keys that count, newest first: the newest one that may sign does so.
+/// Keys that have not expired, newest first: the newest one that may sign does so.
 pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table
-        .filter(counts(now))
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .order((signing_keys::created_at.desc(), signing_keys::active_from.desc(), signing_keys::kid.desc()))
         .load(conn)
 }
@@ -123,34 +114,23 @@ pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> Qu
         .filter(signing_keys::kid.ne(but.unwrap_or_default()))
         .filter(signing_keys::active_from.le(now))
         .filter(signing_keys::retired_at.is_null())
-        .filter(counts(now))
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .count()
         .get_result(conn)?;
     Ok(number > 0)
 }
 
-/// Whether a key signs now, or will: it is neither retired nor expired nor revoked.
+/// Whether a key signs now, or will: it is neither retired nor expired.
 pub(crate) fn will_sign(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
-    let number: i64 =
-        signing_keys::table.filter(signing_keys::retired_at.is_null()).filter(counts(now)).count().get_result(conn)?;
+    let number: i64 = signing_keys::table
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
+        .count()
+        .get_result(conn)?;
     Ok(number > 0)
 }
 
-/// Whether any key was born by this moment, whatever has become of it.
-pub(crate) fn any_older(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
-    diesel::select(exists(signing_keys::table.filter(signing_keys::created_at.le(now)))).get_result(conn)
-}
-
-/// Keys that are not revoked, expired or not: by a clock that is right, none may have.
-pub(crate) fn list_not_revoked(conn: &mut Conn) -> QueryResult<Vec<String>> {
-    signing_keys::table
-        .filter(signing_keys::revoked_at.is_null())
-        .order((signing_keys::created_at.desc(), signing_keys::kid.desc()))
-        .select(signing_keys::kid)
-        .load(conn)
-}
-
-/// Retires a key; `None` if it is already retired, expired or revoked. What it signed is valid until `expires_at`, unless an
+/// Retires a key; `None` if it is already retired or expired. What it signed is valid until `expires_at`, unless an
 /// earlier call set its expiry.
 pub(crate) fn retire(
     conn: &mut Conn,
@@ -163,18 +143,17 @@ pub(crate) fn retire(
         .execute(conn)?;
     diesel::update(signing_keys::table.find(kid))
         .filter(signing_keys::retired_at.is_null())
-        .filter(counts(now))
+        .filter(signing_keys::expires_at.gt(now))
         .set(signing_keys::retired_at.eq(Some(now)))
         .returning(signing_keys::all_columns)
         .get_result(conn)
         .optional()
 }
 
-/// Revokes a key at once and erases its private half; `None` if it is already. One that has expired may not have by a clock
-/// that is right.
+/// Revokes a key at once and erases its private half; `None` if it has expired.
 pub(crate) fn revoke_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Option<SigningKeyRow>> {
     diesel::update(signing_keys::table.find(kid))
-        .filter(signing_keys::revoked_at.is_null())
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .set((
             signing_keys::expires_at.eq(Some(now)),
             signing_keys::retired_at.eq(Some(now)),
@@ -216,14 +195,9 @@ pub(crate) fn begin_next(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
         .map(|rows| rows > 0)
 }
 
-/// Adds a key as the newest one, and returns it as it is stored: a clock that was ahead may have dated the one before.
-pub(crate) fn insert(conn: &mut Conn, row: &SigningKeyRow) -> QueryResult<SigningKeyRow> {
-    let latest: Option<Timestamp> = signing_keys::table.select(max(signing_keys::created_at)).get_result(conn)?;
-    let is_ahead = latest.filter(|latest| *latest > row.created_at);
-    let created_at = is_ahead.map_or(row.created_at, |latest| latest.plus(Duration::MICROSECOND));
-    let row = SigningKeyRow { created_at, ..row.clone() };
-    diesel::insert_into(signing_keys::table).values(&row).execute(conn)?;
-    Ok(row)
+/// Adds a key.
+pub(crate) fn insert(conn: &mut Conn, row: &SigningKeyRow) -> QueryResult<usize> {
+    diesel::insert_into(signing_keys::table).values(row).execute(conn)
 }
 
 /// Number of changes to the keys, in one incarnation of the database.
@@ -266,18 +240,6 @@ pub(crate) fn find_revocation(conn: &mut Conn, kid: &str) -> QueryResult<Option<
 /// Revocations that are not carried out to their end, the oldest first.
 pub(crate) fn open_revocations(conn: &mut Conn) -> QueryResult<Vec<KeyRevocation>> {
     revocations::table.filter(revocations::done_at.is_null()).order(revocations::created_at.asc()).load(conn)
-}
-
-/// Whether a revocation was ordered by a clock that was ahead: links and sessions that were over by it may not be.
-pub(crate) fn any_ahead(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
-    diesel::select(exists(revocations::table.filter(revocations::created_at.gt(now.horizon())))).get_result(conn)
-}
-
-/// Lets those be carried out once more, by the clock as it is now.
-pub(crate) fn repeat_ahead(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
-    diesel::update(revocations::table.filter(revocations::created_at.gt(now.horizon())))
-        .set((revocations::created_at.eq(now), revocations::done_at.eq(None::<Timestamp>)))
-        .execute(conn)
 }
 
 /// What a revocation has ended, and renewed, so far.

@@ -4,7 +4,7 @@ use time::Duration;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::{self, Conn, Older};
+use crate::db::{self, Older};
 use crate::domain::Actor;
 use crate::error::Error;
 use crate::id::{LinkId, RevocationId};
@@ -51,10 +51,6 @@ pub(crate) async fn step(cx: &Context) -> Result<usize, Error> {
 /// The same, and the first failure of one of them that does not pass by itself.
 pub(super) async fn attempt(cx: &Context) -> Result<(usize, Option<Error>), Error> {
     let now = cx.clock.now();
-    if cx.store.read(move |conn| Ok(records::revocations::any_ahead(conn, now)?)).await? {
-        let again = cx.store.write(move |tx| Ok(records::revocations::repeat_ahead(tx, now)?)).await?;
-        tracing::warn!(revocations = again, "a clock was ahead when links were revoked in bulk: it is done anew");
-    }
     let open = cx.store.read(move |conn| Ok(records::revocations::open(conn, now)?)).await?;
     let (mut left, mut lasting) = (0, None);
     for (id, created_at) in open {
@@ -131,11 +127,10 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     let (own, now) = (id.clone(), cx.clock.now());
     let claimed = cx.store.write(move |tx| Ok(records::revocations::claim(tx, &own, now.plus(LEASE), now)?)).await?;
     let Some(mut order) = claimed else { return Ok(Progress::LeaseLost) };
-    let (own, created_at) = (order.id.clone(), order.created_at);
-    let read = cx.store.read(move |conn| Ok((records::revocations::tenants(conn, &own)?, over(conn, created_at)?)));
-    let (tenant_ids, over) = read.await?;
+    let own = order.id.clone();
+    let tenant_ids = cx.store.read(move |conn| Ok(records::revocations::tenants(conn, &own)?)).await?;
     loop {
-        let Some((advanced, more)) = withdraw_requests(cx, order, over, cx.clock.now()).await? else {
+        let Some((advanced, more)) = withdraw_requests(cx, order, cx.clock.now()).await? else {
             return Ok(Progress::LeaseLost);
         };
         order = advanced;
@@ -145,17 +140,15 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     }
     loop {
         let (from, bound) = (order.clone(), tenant_ids.clone());
-        let ids = cx
-            .store
-            .read(move |conn| Ok(records::revocations::next_links(conn, &from, &bound, over, LOOK_AHEAD)?))
-            .await?;
+        let ids =
+            cx.store.read(move |conn| Ok(records::revocations::next_links(conn, &from, &bound, LOOK_AHEAD)?)).await?;
         if ids.is_empty() {
             let now = cx.clock.now();
             let finished = cx.store.write(move |tx| Ok(records::revocations::finish(tx, &order, now)?)).await?;
             return Ok(if finished { Progress::Done } else { Progress::LeaseLost });
         }
         for range in ids.chunks(RANGE) {
-            match revoke_range(cx, order, range, over, cx.clock.now()).await? {
+            match revoke_range(cx, order, range, cx.clock.now()).await? {
                 Some(advanced) => order = advanced,
                 None => return Ok(Progress::LeaseLost),
             }
@@ -163,23 +156,16 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     }
 }
 
-/// When what a bulk revocation leaves alone was over. The clock that a restore goes by may not be set yet: what is not on
-/// record as over in the backup is ended.
-fn over(conn: &mut Conn, created_at: Timestamp) -> Result<Timestamp, Error> {
-    Ok(if records::restores::is_running(conn)? { links::recorded_expiry(conn)?.min(created_at) } else { created_at })
-}
-
 /// Withdraws requests for links, and says whether there are more; `None` if the lease was lost and nothing was changed.
 async fn withdraw_requests(
     cx: &Context,
     order: BulkRevocation,
-    over: Timestamp,
     now: Timestamp,
 ) -> Result<Option<(BulkRevocation, bool)>, Error> {
     cx.store
         .write_large(move |tx| {
             let Some(order) = records::revocations::extend_lease(tx, &order, now.plus(LEASE))? else { return Ok(None) };
-            let (matched, withdrawn) = links::withdraw_matched(tx, &order, over, now)?;
+            let (matched, withdrawn) = links::withdraw_matched(tx, &order, now)?;
             records::revocations::count_requests(tx, &order, i64::try_from(withdrawn).unwrap_or(0))?;
             Ok(Some((order, matched > 0)))
         })
@@ -191,7 +177,6 @@ async fn revoke_range(
     cx: &Context,
     order: BulkRevocation,
     range: &[LinkId],
-    over: Timestamp,
     now: Timestamp,
 ) -> Result<Option<BulkRevocation>, Error> {
     let range = range.to_vec();
@@ -203,7 +188,6 @@ async fn revoke_range(
             let revoking = Revoking {
                 revocation_id: Some(&order.id),
                 at: order.created_at,
-                over,
                 ..Revoking::new(&order.reason, &actor, order.client_id.as_ref(), now)
             };
             let revoked = links::revoke_where(tx, Selector::BulkRevoked(&range, order.seq), &revoking)?;

@@ -186,7 +186,7 @@ fn revoke_active(tx: &mut Tx<'_>, id: &SessionId, reach: &Reach, ending: &Ending
         return record_end(tx, &over, ending);
     }
     match records::sessions::find_within(tx, id, reach)? {
-        Some(known) if known.end(ending.now).is_none() => end_with_device(tx, &known, reach, ending),
+        Some(known) if known.holds(ending.now) => end_with_device(tx, &known, reach, ending),
         _ => Ok(()),
     }
 }
@@ -262,8 +262,6 @@ pub(crate) struct Ending<'a> {
     pub client_id: Option<&'a ClientId>,
     /// Time at which the sessions end: earlier than `now` while a bulk revocation is carried out.
     pub at: Timestamp,
-    /// Sessions that had expired by then ended by themselves; `at` where nothing else is said.
-    pub over: Option<Timestamp>,
     pub now: Timestamp,
     /// Why, where it was said.
     pub reason: Option<&'a str>,
@@ -274,7 +272,7 @@ pub(crate) struct Ending<'a> {
 impl<'a> Ending<'a> {
     /// Ends sessions at `now`.
     pub(crate) const fn new(actor: &'a Actor, client_id: Option<&'a ClientId>, now: Timestamp) -> Self {
-        Self { actor, client_id, at: now, over: None, now, reason: None, acting_session_id: None }
+        Self { actor, client_id, at: now, now, reason: None, acting_session_id: None }
     }
 }
 
@@ -285,7 +283,7 @@ pub(crate) fn end_all_of_links(
     cause: EndCause,
     ending: &Ending<'_>,
 ) -> Result<usize, Error> {
-    let ended = records::sessions::end_all_of_links(tx, links, cause, (ending.at, ending.over.unwrap_or(ending.at)))?;
+    let ended = records::sessions::end_all_of_links(tx, links, cause, ending.at)?;
     let by_id: HashMap<&LinkId, &Link> = links.iter().map(|link| (&link.id, link)).collect();
     let mut number = 0;
     for session in ended {

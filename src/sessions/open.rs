@@ -27,7 +27,6 @@ struct Presented {
     visit: i32,
     /// The device that is remembered, or is to be.
     device: Option<String>,
-    issued_at_seconds: i64,
     expires_at_seconds: i64,
     /// The key that signed the link token.
     link_kid: Option<String>,
@@ -38,13 +37,6 @@ struct Presented {
 impl Presented {
     const fn is_code(&self) -> bool {
         self.code_kid.is_some()
-    }
-
-    /// Whether its time is over. That of a code is a minute: of one that a clock has made which was ahead, nobody knows
-    /// whether it is. A link token lasts as long as its link.
-    fn is_too_old(&self, now: Timestamp) -> bool {
-        let is_of_then = self.is_code() && self.issued_at_seconds > now.horizon().unix_seconds();
-        self.expires_at_seconds <= now.unix_seconds() || is_of_then
     }
 
     /// The keys that the session hangs on, besides the one that signs its access token.
@@ -112,7 +104,7 @@ pub(crate) async fn open(
                 return Err(Code::TokenInvalid.into());
             };
             let Openable { link, consultant, has_session, status_list, taken } = found;
-            let too_old = presented.is_too_old(now);
+            let too_old = presented.expires_at_seconds <= now.unix_seconds();
             // Checked before the link is spent: no access token can be signed for an unconfigured portal.
             let portal = config.portal(&link.portal)?;
             let own_page = portal.landing_url.is_some();
@@ -252,7 +244,6 @@ fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error>
                 generation: code.generation,
                 visit: code.visit,
                 device: code.cnf.map(|key| key.jkt),
-                issued_at_seconds: code.iat,
                 expires_at_seconds: code.exp,
                 link_kid: code.link_kid,
                 code_kid: Some(kid),
@@ -267,7 +258,6 @@ fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error>
         generation: claims.generation,
         visit: 0,
         device: None,
-        issued_at_seconds: claims.iat,
         expires_at_seconds: claims.exp,
         link_kid: Some(kid),
         code_kid: None,
@@ -283,7 +273,7 @@ fn replay(
     now: Timestamp,
 ) -> Result<Option<(Session, NamedConsultant)>, Error> {
     let Some(session) = records::sessions::find_within(tx, id, reach)? else { return Ok(None) };
-    if !session.holds(now) || !records::signing_keys::hold_all(tx, &session.kids())? {
+    if session.end(now).is_some() || !records::signing_keys::hold_all(tx, &session.kids())? {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         let refused = refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() }));
         return Err(tx.refuse(Code::SessionEnded, refused));

@@ -32,15 +32,6 @@ pub(super) const AT_ONCE: usize = 10;
 /// # Errors
 /// When the store is unavailable.
 pub(crate) async fn step(cx: &Context) -> Result<(), Error> {
-    let now = cx.clock.now();
-    super::begin_next(cx, now).await?;
-    if cx.store.read(move |conn| Ok(records::signing_keys::any_ahead(conn, now)?)).await? {
-        let again = cx.store.write(move |tx| Ok(records::signing_keys::repeat_ahead(tx, now)?)).await?;
-        tracing::warn!(
-            revocations = again,
-            "a clock was ahead when keys were revoked: what hangs on them is ended anew"
-        );
-    }
     let open = cx.store.read(|conn| {
         // A restore would cancel the mails that tell of it.
         let waits = records::restores::has_queues_to_cancel(conn)?;
@@ -88,11 +79,8 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
                     let renewed = renew(tx, &order, (&range, false), now)?;
                     return counted(tx, &order, (0, 0), renewed);
                 }
-                let revoking = Revoking {
-                    at: order.created_at,
-                    over: order.created_at,
-                    ..Revoking::new(REASON, &actor, order.client_id.as_ref(), now)
-                };
+                let revoking =
+                    Revoking { at: order.created_at, ..Revoking::new(REASON, &actor, order.client_id.as_ref(), now) };
                 let revoked = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
                 counted(tx, &order, (revoked.links, revoked.sessions), 0)
             });

@@ -130,10 +130,10 @@ pub(crate) async fn rotate(
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;
             require_room(&records::signing_keys::list_usable(tx, now)?, now)?;
-            let made = records::signing_keys::insert(tx, &fresh)?;
+            records::signing_keys::insert(tx, &fresh)?;
             records::signing_keys::plan_expiry(tx, longest_use, now)?;
             tx.record(event.clone());
-            Ok(made)
+            Ok(fresh.clone())
         })
         .await?;
     cx.tokens.refresh(&cx.store, now).await?;
@@ -169,8 +169,7 @@ pub(crate) async fn retire(
         .write_large(move |tx| {
             records::signing_keys::lock(tx)?;
             let known = records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
-            let is_over = known.revoked_at.is_some() || known.expires_at.is_some_and(|expires_at| expires_at <= now);
-            if known.retired_at.is_none() && !is_over {
+            if known.retired_at.is_none() && known.expires_at.is_none_or(|expires_at| expires_at > now) {
                 if !records::signing_keys::can_sign(tx, Some(&kid), now)? {
                     return Err(Code::LastSigningKey.into());
                 }
@@ -270,41 +269,21 @@ pub(crate) fn replace_all(
     now: Timestamp,
 ) -> Result<usize, Error> {
     records::signing_keys::lock(tx)?;
-    let known = records::signing_keys::list_not_revoked(tx)?;
-    for kid in &known {
-        records::signing_keys::revoke_key(tx, kid, now)?;
-        let replaced_by = Some(fresh.kid.clone());
-        let revocation = KeyRevocation { replaced_by, ..KeyRevocation::new(kid, reason, actor, now) };
-        records::signing_keys::insert_revocation(tx, &revocation)?;
-        let data = serde_json::json!({ "kid": kid, "reason": reason, "replaced_by": fresh.kid });
+    let known = records::signing_keys::list_usable(tx, now)?;
+    for key in &known {
+        records::signing_keys::revoke_key(tx, &key.kid, now)?;
+        // A clock that was set back may find a key usable that is revoked.
+        if records::signing_keys::find_revocation(tx, &key.kid)?.is_none() {
+            let replaced_by = Some(fresh.kid.clone());
+            let revocation = KeyRevocation { replaced_by, ..KeyRevocation::new(&key.kid, reason, actor, now) };
+            records::signing_keys::insert_revocation(tx, &revocation)?;
+        }
+        let data = serde_json::json!({ "kid": key.kid, "reason": reason, "replaced_by": fresh.kid });
         tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).with(&data));
     }
     records::signing_keys::insert(tx, fresh)?;
     tx.record(Event::key_added(&fresh.kid, fresh.active_from, actor.clone(), now));
     Ok(known.len())
-}
-
-/// Lets the next key sign at once where none does, though there was one: a clock that was ahead has dated it. Where no key is
-/// that old, it is the clock that is behind.
-async fn begin_next(cx: &Context, now: Timestamp) -> Result<(), Error> {
-    if cx.tokens.clock_behind(now) <= AT_ONCE {
-        return Ok(());
-    }
-    let longest_use = cx.tokens.longest_use();
-    let begins = cx.store.write_large(move |tx| {
-        records::signing_keys::lock(tx)?;
-        let is_dated = records::signing_keys::any_older(tx, now)? && !records::signing_keys::can_sign(tx, None, now)?;
-        let begins = is_dated && records::signing_keys::begin_next(tx, now)?;
-        if begins {
-            records::signing_keys::plan_expiry(tx, longest_use, now)?;
-        }
-        Ok(begins)
-    });
-    if begins.await? {
-        tracing::warn!("a clock was ahead when the next signing key was made: it signs from now on");
-        cx.tokens.refresh(&cx.store, now).await?;
-    }
-    Ok(())
 }
 
 /// Carries the revocation of a key out to its end, for the command line: there may be no worker.

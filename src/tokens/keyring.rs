@@ -36,7 +36,7 @@ text_enum! {
 impl KeyState {
     /// The state of a key at a moment; `active` is the key that signs then.
     pub(crate) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
-        if row.revoked_at.is_some() || row.expires_at.is_some_and(|expires_at| expires_at <= now) {
+        if row.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Self::Expired;
         }
         match active {

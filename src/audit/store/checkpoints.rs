@@ -1,10 +1,8 @@
 //! Checkpoints, the key that signs them, and their deliveries.
 
-use diesel::dsl::max;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Text};
-use time::Duration;
 
 use crate::audit::CheckpointChannel;
 use crate::clock::{Stretch, Timestamp, lies_in};
@@ -120,12 +118,8 @@ pub(in crate::audit) fn logs_without_key(conn: &mut Conn, id: &str, limit: i64) 
     logs::table.filter(logs::key_id.ne(id)).select(logs::tenant_id).order(logs::tenant_id).limit(limit).load(conn)
 }
 
-/// Adds a key that is newer than all others, whatever the clock says.
-pub(in crate::audit) fn insert_newest_key(conn: &mut Conn, key: &KeyRow) -> QueryResult<usize> {
-    let latest: Option<Timestamp> = keys::table.select(max(keys::created_at)).get_result(conn)?;
-    let next = latest.map(|latest| latest.plus(Duration::MICROSECOND));
-    let created_at = next.map_or(key.created_at, |next| next.max(key.created_at));
-    diesel::insert_into(keys::table).values(KeyRow { created_at, ..key.clone() }).execute(conn)
+pub(in crate::audit) fn insert_key(conn: &mut Conn, key: &KeyRow) -> QueryResult<usize> {
+    diesel::insert_into(keys::table).values(key).execute(conn)
 }
 
 /// Sealed private keys of the logs, with the ids of their rows.

@@ -5,7 +5,6 @@ mod bounds;
 mod change_races;
 mod clock_ahead;
 mod clock_behind;
-mod clock_set_right;
 mod clocks;
 mod connections;
 mod crash;

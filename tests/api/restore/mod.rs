@@ -8,7 +8,6 @@ mod moving;
 mod outside;
 mod readiness;
 mod runbook;
-mod wrong_clock;
 
 use std::process::{Command, Output};
 
