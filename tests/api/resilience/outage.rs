@@ -168,7 +168,7 @@ async fn a_provider_that_fails_delays_the_mail_and_nothing_else(world: &World) {
     let answers = [
         (ResponseTemplate::new(500), "500 Internal Server Error"),
         (ResponseTemplate::new(429).insert_header("retry-after", "120"), "the provider asks to wait 120 s"),
-        (ResponseTemplate::new(200).set_body_string("<html>Welcome</html>"), "200 without an ID"),
+        (ResponseTemplate::new(200).set_body_string("<html>Welcome</html>"), "200 without an ID: <html>Welcome</html>"),
         (ResponseTemplate::new(302).insert_header("location", "http://localhost/"), "302 Found"),
         (ResponseTemplate::new(401), "the provider refuses us; check address and credentials: 401 Unauthorized"),
     ];
